@@ -1,0 +1,66 @@
+# The project's commands. `make` alone lists them.
+# All set-up lives in tools/setup.sh and is safe to run twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO := tools/with-libtorch.sh cargo
+RELEASE := --locked --release -p cli -p gateway -p workers-run -p license-proxy -p operator-run --features workers-run/torch
+
+.PHONY: help
+help: ## Lists these commands
+	@echo "Smallest: speech recognition on your own machines. Commands:"
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+.PHONY: setup
+setup: ## Installs what is missing: Debian packages and libtorch (shows what it does; safe to run twice)
+	@tools/setup.sh
+
+.PHONY: build
+build: setup ## Builds all programs into target/release/
+	@$(CARGO) build $(RELEASE)
+
+.PHONY: run
+run: build ## Starts the whole service on this machine, speaks a sentence at it, and stays up until Ctrl-C
+	@target/release/smallest up -f examples/quickstart.yaml --demo
+
+.PHONY: test
+test: ## Runs every test: format, lints, invariants, unit, parity with the reference, whole path
+	@tools/test.sh
+
+.PHONY: invariants
+invariants: ## Checks the architecture's invariants (ARCHITECTURE.md)
+	@tools/invariants.sh
+
+.PHONY: lint
+lint: ## Checks format and lints, warnings are errors
+	@tools/test.sh setup format lint
+
+.PHONY: fmt
+fmt: ## Formats the Rust code
+	@cargo fmt --all
+
+.PHONY: generate
+generate: ## Writes the generated files that are committed (custom resource definitions)
+	@tools/generated.sh
+
+.PHONY: bench bench-asr bench-queue bench-engine bench-gpu
+bench: bench-queue bench-engine bench-asr ## Measures everything below on this machine; rows go to target/bench/*.jsonl
+bench-asr: build ## Measures the service: live streams, latency, batch speed, error rate
+	@target/release/smallest up -f examples/bench.yaml --then bench asr
+bench-queue: setup ## Measures what gateway and Redis add to a chunk
+	@tools/bench-queue.sh
+bench-engine: setup ## Measures the model's step beside Hugging Face, ONNX Runtime and OpenVINO
+	@tools/bench-engine.sh
+bench-gpu: setup ## Measures the same on a CUDA GPU, where there is one
+	@tools/bench-gpu.sh
+
+.PHONY: train-demo-asr
+train-demo-asr: ## Trains models/demo-asr again from synthesized speech (hours; stops and resumes)
+	@tools/setup.sh --train
+	@tools/train-demo-asr.sh
+
+.PHONY: clean
+clean: ## Removes target/ (libtorch stays in ~/.cache/smallest)
+	@cargo clean

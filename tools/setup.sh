@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs what a build and a local run need and this machine lacks. Safe to run twice: the second run only looks.
+#
+#   tools/setup.sh            what `make build`, `make run` and `make test` need
+#   tools/setup.sh --train    also what `make train-demo-asr` needs (speech synthesizers)
+#
+# Debian packages are installed as root or through password-less sudo; otherwise the script says which
+# command is missing, how to install it, and stops with exit status 1. Nothing else is changed outside
+# the checkout and ${SMALLEST_CACHE:-$HOME/.cache/smallest}, where libtorch goes (tools/libtorch.sh).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# One line per need: the command that proves it, and the Debian package that brings it.
+needs="cc:gcc c++:g++ make:make git:git redis-server:redis-server"
+case "${1:-}" in
+  "") ;;
+  --train) needs="$needs espeak-ng:espeak-ng flite:flite sox:sox" ;;
+  -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) die "unknown argument '$1'; the only option is --train" ;;
+esac
+
+missing=()
+for need in $needs; do
+  command -v "${need%%:*}" >/dev/null 2>&1 || missing+=("${need##*:}")
+done
+python="${PYTHON:-python3}"
+if command -v "$python" >/dev/null 2>&1; then
+  "$python" -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+  "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
+else
+  missing+=(python3 python3-pip python3-venv)
+fi
+
+# as_root COMMAND...: runs it as root, or fails when that is not possible without asking for a password.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# A freshly installed redis-server must not start as a service: `smallest up` starts its own on the same port.
+install_packages() {
+  local policy=/usr/sbin/policy-rc.d wrote_policy=no
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    wrote_policy=yes
+  fi
+  local status=0
+  { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >&2 || status=$?
+  [ "$wrote_policy" = no ] || as_root rm -f "$policy"
+  [ "$status" = 0 ] || die "apt-get could not install $*; its messages are above"
+  case " $* " in
+    *" redis-server "*)
+      if command -v systemctl >/dev/null 2>&1; then as_root systemctl disable redis-server >/dev/null 2>&1 || true; fi ;;
+  esac
+}
+
+if [ "${#missing[@]}" -gt 0 ]; then
+  command -v apt-get >/dev/null 2>&1 || die "these Debian packages (or your system's equivalents) are missing: ${missing[*]}"
+  if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+    die "these Debian packages are missing: ${missing[*]}
+setup: run this once as root, then try again:  apt-get install ${missing[*]}"
+  fi
+  say "installing ${missing[*]}"
+  install_packages "${missing[@]}"
+else
+  say "Debian packages: nothing to install"
+fi
+
+command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) from https://rustup.rs (then open a new shell)"
+say "$(cargo --version), $("$python" --version), redis-server $(redis-server --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p')"
+
+tools/libtorch.sh >/dev/null
+say "ready"

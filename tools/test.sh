@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Runs every test of the project, stage by stage, and ends with a summary; `make test` is this script.
+#
+#   tools/test.sh              all stages
+#   tools/test.sh STAGE...     only these; `tools/test.sh --list` names them
+#
+# Output streams through while it runs. A failed stage does not hide the later ones. The exit status is 0
+# only when every stage passed. All Rust stages share one profile and one feature set, so that the
+# dependency tree is built once.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+features=(--features workers-run/torch)
+python_env() { tools/python.sh; }
+
+# Each stage is a function `stage_NAME`; its comment is what the summary is read by.
+stage_setup() { tools/setup.sh; }
+stage_format() { cargo fmt --all --check; }
+stage_invariants() { tools/invariants.sh; }
+stage_build() { tools/with-libtorch.sh cargo build --locked --workspace "${features[@]}" --bins --lib --tests; }
+stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --bins --lib --tests; }
+stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
+stage_crds() { tools/generated.sh --check; }
+stage_e2e() { tools/with-libtorch.sh cargo test --locked -p e2e --test it; }
+stage_parity() { tools/parity.sh; }
+stage_lint() { tools/with-libtorch.sh cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings; }
+stages=(setup format invariants build unit doc crds e2e parity lint)
+
+if [ "${1:-}" = --list ]; then printf '%s\n' "${stages[@]}"; exit 0; fi
+if [ "$#" -gt 0 ]; then stages=("$@"); fi
+for stage in "${stages[@]}"; do
+  declare -F "stage_$stage" >/dev/null || { echo "test: there is no stage '$stage'; tools/test.sh --list names them" >&2; exit 2; }
+done
+
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+failed_stages=0 tests_passed=0 tests_failed=0
+summary=()
+for stage in "${stages[@]}"; do
+  printf '\n=== %s ===\n%s\n' "$stage" "$(declare -f "stage_$stage" | sed -n '3,$p' | sed '$d' | sed 's/^ *//')"
+  started=$SECONDS
+  "stage_$stage" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  # Counts of cargo's harness ("test result: ok. 12 passed; 0 failed; ...") and of pytest ("12 passed, 1 failed in 3s").
+  read -r passed failed < <(awk '
+    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
+    /^=* ?[0-9]+ (passed|failed).* in [0-9.]+s/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
+    END { print p + 0, f + 0 }' "$log")
+  tests_passed=$((tests_passed + passed)) tests_failed=$((tests_failed + failed))
+  verdict=passed
+  if [ "$status" != 0 ]; then
+    verdict=FAILED failed_stages=$((failed_stages + 1))
+    [ "$failed" -gt 0 ] || tests_failed=$((tests_failed + 1))
+  else
+    tests_passed=$((tests_passed + (passed == 0 ? 1 : 0)))
+  fi
+  summary+=("$(printf '%-11s %-6s %4d tests  %4d s' "$stage" "$verdict" "$passed" "$((SECONDS - started))")")
+done
+
+printf '\n=== summary ===\n'
+printf '%s\n' "${summary[@]}"
+printf '%d of %d stages passed in %d s; a stage without tests of its own counts as one\n' \
+  "$((${#stages[@]} - failed_stages))" "${#stages[@]}" "$SECONDS"
+printf '%d passed, %d failed\n' "$tests_passed" "$tests_failed"
+[ "$failed_stages" = 0 ]

@@ -8,6 +8,8 @@
 //! only on the samples it was given since `open` (and its options), never on its neighbours in a step:
 //! "a batch equals its single streams" is part of the contract.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod fake;
 
 use std::sync::Arc;
@@ -34,6 +36,9 @@ pub struct EngineInfo {
     pub lookaheads: Vec<usize>,
     /// The look-ahead of a live stream that asks for none.
     pub default_lookahead: usize,
+    /// How much later than its sound a token is emitted on average, a constant of the model, in milliseconds;
+    /// word times are moved back by it.
+    pub token_delay_ms: u32,
     /// Token id → piece; `▁` at the start of a piece begins a word (SentencePiece convention).
     pub pieces: Arc<[String]>,
     /// Slots the engine can hold at once.

@@ -3,9 +3,13 @@
 //! Gateway and workers never call each other: they share this crate. In order of travel:
 //! - [`ids`]: names of the parties and of the work;
 //! - [`job`]: batch work; [`session`]: live work; both pure;
-//! - [`port`]: the two sides of the contract as traits.
+//! - [`port`]: the two sides of the contract as traits;
+//! - [`verdict`]: what becomes of work at the moment it is claimed, pure;
+//! - [`memory`]: both ports in one process, for tests.
 
 pub mod ids;
 pub mod job;
+pub mod memory;
 pub mod port;
 pub mod session;
+pub mod verdict;

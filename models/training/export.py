@@ -1,0 +1,94 @@
+"""Journey: checkpoint (train.py) -> EXPORT: stock transformers folder -> the platform, evaluate.py.
+
+Writes config.json, generation_config.json, model.safetensors (float32, averaged weights), tokenizer.json,
+tokenizer_config.json, processor_config.json and training.json. The input scale is folded into the first convolution, so the
+folder takes the raw features of the stock extractor. Then loads the folder the stock way and compares texts.
+
+    python export.py --out ../demo-asr
+"""
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from make_data import CACHE
+from model import BLANK, LOOKAHEADS, TOKENS, build, encode, fold_input, greedy, text_of, tokens
+
+
+def tokenizer():
+    """The tokenizers object: one token per character, a word mark in front of every word."""
+    t = Tokenizer(models.BPE({t: i for i, t in enumerate(TOKENS[:-1])}, [], unk_token="<unk>"))      # no merges
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.decoder = decoders.Metaspace()
+    t.add_special_tokens([AddedToken("<unk>", special=True), AddedToken("<blank>", special=True)])
+    assert t.token_to_id("<blank>") == BLANK and t.get_vocab_size() == len(TOKENS)
+    assert t.encode("it's a test").ids == tokens("it's a test")
+    return t
+
+
+def export(checkpoint, out, weights):
+    """Writes the folder; `weights` is "averaged" or "model" (the last step)."""
+    from transformers import AutoTokenizer, NemotronAsrStreamingFeatureExtractor, NemotronAsrStreamingProcessor
+    s = torch.load(checkpoint, map_location="cpu")
+    model = build()
+    model.load_state_dict(fold_input(s[weights]))
+    out.mkdir(parents=True, exist_ok=True)
+    model.eval().generation_config.update(decoder_start_token_id=BLANK, bos_token_id=BLANK, pad_token_id=0)
+    model.save_pretrained(out)
+    tokenizer().save(str(out / "tokenizer.json"))
+    (out / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "ParakeetTokenizer", "unk_token": "<unk>", "pad_token": "<unk>",
+        "extra_special_tokens": {"blank_token": "<blank>"}, "clean_up_tokenization_spaces": False,
+        "model_max_length": 1000000}, indent=2) + "\n")
+    processor = NemotronAsrStreamingProcessor(
+        NemotronAsrStreamingFeatureExtractor(), AutoTokenizer.from_pretrained(out),
+        supported_num_lookahead_tokens=LOOKAHEADS, default_num_lookahead_tokens=6)
+    processor.save_pretrained(out)
+    keep = {k: v for k, v in s["args"].items() if k not in ("data", "run", "save", "test")}
+    (out / "training.json").write_text(json.dumps(
+        {"steps": s["step"], "cpu_seconds": round(s["cpu"]), "weights": weights, "arguments": keep}, indent=2) + "\n")
+    return s
+
+
+@torch.no_grad()
+def check(out, data, state, n):
+    """Stock `generate` (one by one: in a batch, transformers 5.23 goes on over the padding) against the training code."""
+    from transformers import AutoModelForRNNT, AutoProcessor
+    processor = AutoProcessor.from_pretrained(out)
+    stock = AutoModelForRNNT.from_pretrained(out, dtype=torch.float32).eval()
+    ours = build()
+    ours.load_state_dict(state)
+    test = torch.load(data / "test.pt")
+    rows = [r for name in ("espeak", "flite", "unseen_slt") for r in test[name][:n]]
+    same = count = 0
+    for look in LOOKAHEADS:
+        processor.set_num_lookahead_tokens(look)
+        for r in rows:
+            got = stock.generate(**processor([(r[5].float() / 32768).numpy()], sampling_rate=16000)).sequences
+            text = processor.batch_decode(got, skip_special_tokens=True)[0].strip()
+            h, m = encode(ours, r[1].float()[None], torch.tensor([len(r[1])]), look, torch.float32)
+            same += text == text_of(t for t, _ in greedy(ours, h, m)[0])
+            count += 1
+    print(f"stock generate: {same} of {count} texts as in the training code")
+
+
+def main():
+    """Command line."""
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--run", type=Path, default=CACHE / "run")
+    ap.add_argument("--data", type=Path, default=CACHE / "data")
+    ap.add_argument("--out", type=Path, required=True)
+    ap.add_argument("--weights", choices=["averaged", "model"], default="averaged")
+    ap.add_argument("--check", type=int, default=6, help="utterances per test set for the check; 0 = none")
+    a = ap.parse_args()
+    torch.set_num_threads(1)
+    s = export(a.run / "checkpoint.pt", a.out, a.weights)
+    print("size", sum(f.stat().st_size for f in a.out.iterdir() if f.is_file()), "bytes")
+    if a.check:
+        check(a.out, a.data, s[a.weights], a.check)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Journey: gradients -> OPTIMIZER and learning-rate SCHEDULE -> train.py."""
+import math
+
+import torch
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised momentum for matrices; the size of an update matches AdamW. Learns faster than AdamW alone.
+
+    Orthogonalising takes as long as a quarter of the backward pass on a CPU, so it is done in every second step, twice as far.
+    """
+
+    def __init__(self, params, lr, momentum=.95, weight_decay=.01):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        """One update; matrices of one shape are orthogonalised together (5 Newton-Schulz rounds)."""
+        for g in self.param_groups:
+            g["turn"] = (g.get("turn", 0) + 1) % 2
+            shapes = {}
+            for p in g["params"]:
+                if p.grad is not None:
+                    shapes.setdefault(tuple(p.flatten(1).shape), []).append(p)
+            for shape, ps in shapes.items():
+                us = []
+                for p in ps:
+                    m = self.state[p].setdefault("m", torch.zeros_like(p))
+                    m.lerp_(p.grad, 1 - g["momentum"])
+                    us.append(p.grad.lerp(m, g["momentum"]).flatten(1))
+                if g["turn"]:
+                    continue
+                x = torch.stack(us)
+                tall = shape[0] > shape[1]
+                x = x.mT if tall else x
+                x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+                for _ in range(5):
+                    a = x @ x.mT
+                    x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
+                x = (x.mT if tall else x).float()
+                for p, u in zip(ps, x):
+                    p.mul_(1 - 2 * g["lr"] * g["weight_decay"])
+                    p.add_(u.reshape(p.shape), alpha=-2 * g["lr"] * .2 * math.sqrt(max(shape)))
+
+
+def optimizers(model, ctc, lr, muon):
+    """[AdamW for all small tensors, Muon for the matrices of the encoder layers]; each group keeps its "peak" rate."""
+    mats = [p for k, p in model.named_parameters()
+            if k.startswith("encoder.layers") and p.dim() >= 2 and min(p.flatten(1).shape) >= 32]
+    mine = {id(p) for p in mats}
+    other = [p for p in model.parameters() if id(p) not in mine] + list(ctc.parameters())
+    out = [torch.optim.AdamW(other, lr=lr, betas=(.9, .98), weight_decay=.01), Muon(mats, muon)]
+    for o, peak in zip(out, (lr, muon)):
+        for g in o.param_groups:
+            g["peak"] = peak
+    return out
+
+
+def rate(step, decay_from, stop, warm=100):
+    """Share of the peak rate: warm-up, stable, then a straight line down to 1 % between decay_from and stop."""
+    down = 1. if step < decay_from else max(.01, (stop - step) / max(1, stop - decay_from))
+    return min(1., (step + 1) / warm) * down

@@ -1,0 +1,123 @@
+"""Journey: speech (voices.py) -> CHANNEL: speed, pitch, room, noise, level, 16 bits, log-mel features -> shards.
+
+Only changes that need the waveform are made here; cheap ones (more noise, equaliser, telephone band, vocal tract length)
+are made anew on the features in every training step, see augment.py.
+"""
+import numpy as np
+
+from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_UNSEEN, Espeak, Flite
+
+RATE = 16000
+
+
+def noise(r, n, kind):
+    """White (0), pink (1) or brown (2) noise of unit level: float32 [n]."""
+    x = np.random.default_rng(r.getrandbits(32)).standard_normal(n).astype(np.float32)
+    if kind:
+        m = 1 << max(9, (n - 1).bit_length())
+        f = np.fft.rfft(x, m)
+        f *= np.maximum(np.arange(len(f)), m * 40 / RATE) ** (-.5 * kind)
+        x = np.fft.irfft(f, m)[:n].astype(np.float32)
+    return x / (x.std() + 1e-9)
+
+
+def resample(x, rate, speed=1., cut=None):
+    """To 16 kHz by FFT; `speed` > 1 makes it shorter and higher; `cut` = low pass in Hz."""
+    n = -(-(len(x) + 400) // 512) * 512
+    m = int(round(n * RATE / (rate * speed)))
+    f = np.fft.rfft(x, n)
+    k = np.zeros(m // 2 + 1, dtype=np.complex64)
+    c = min(len(f), len(k))
+    k[:c] = f[:c]
+    if cut:
+        k *= np.clip((cut * 1.1 - np.linspace(0, RATE / 2, len(k))) / (cut * .1), 0, 1)
+    return (np.fft.irfft(k, m) * (m / n)).astype(np.float32)
+
+
+def room(r, x):
+    """A few echoes, or a short room tail."""
+    if r.random() < .5:
+        y = np.concatenate([x, np.zeros(3200, np.float32)])
+        for _ in range(r.randint(1, 3)):
+            d = r.randint(160, 2400)
+            y[d:d + len(x)] += r.uniform(.1, .4) * x
+        return y
+    n = r.randint(1600, 4800)
+    h = noise(r, n, 0) * np.exp(-np.arange(n) / (n / 6.9)) * r.uniform(.01, .04)
+    h[0] = 1
+    m = len(x) + n
+    return np.fft.irfft(np.fft.rfft(x, m) * np.fft.rfft(h, m), m).astype(np.float32)
+
+
+def dress(r, x, lead, trail, level=-24., snr=None, kind=0):
+    """Silence around the speech (s), level of the speech (dB of full scale), noise (dB below it), 16-bit rounding."""
+    act = x[np.abs(x) > .02 * np.abs(x).max()] if len(x) else x
+    x = x / ((act.std() if len(act) else 0) + 1e-9)
+    x = np.concatenate([np.zeros(int(lead * RATE), np.float32), x, np.zeros(int(trail * RATE), np.float32)])
+    if snr is not None:
+        b = noise(r, len(x), kind)
+        if r.random() < .2:                                            # noise that comes and goes
+            b *= np.interp(np.arange(len(x)), np.sort([r.randrange(len(x)) for _ in range(6)]),
+                           [r.choice([.1, 1, 1.5]) for _ in range(6)])
+        x = x + b * 10 ** (-snr / 20)
+    return np.round(np.clip(x * 10 ** (level / 20), -1, 1) * 32767).astype(np.int16)
+
+
+def empty(r):
+    """No speech: silence or noise only, int16."""
+    n = int(RATE * r.uniform(.5, 4))
+    x = noise(r, n, r.choice([0, 1, 1, 2])) * 10 ** (r.uniform(-80, -18) / 20) * (r.random() < .85)
+    if r.random() < .3:
+        x *= np.interp(np.arange(n), np.sort([r.randrange(n) for _ in range(8)]), [r.choice([0, .3, 1]) for _ in range(8)])
+    return np.round(np.clip(x, -1, 1) * 32767).astype(np.int16)
+
+
+def voice_for(r, easy=False, flite=.45):
+    """The name of a trained voice."""
+    if r.random() < flite:
+        return r.choice(FLITE)
+    return r.choice(ESPEAK_BASE[:5]) + r.choice(ESPEAK_PLAIN) if easy else r.choice(ESPEAK_BASE) + r.choice(ESPEAK_VARIANT)
+
+
+class Maker:
+    """Makes rows from sentences."""
+
+    def __init__(self, easy=False):
+        from transformers import NemotronAsrStreamingFeatureExtractor
+        self.espeak, self.flite = Espeak(), Flite()
+        self.easy = easy
+        self.extractor = NemotronAsrStreamingFeatureExtractor()
+
+    def features(self, audio):
+        """Raw log-mel features of the stock extractor: int16 [samples] -> float16 [frames, 80]."""
+        o = self.extractor(audio.astype(np.float32) / 32768, sampling_rate=RATE, return_tensors="pt")
+        return o["input_features"][0, :int(o["attention_mask"].sum())].half()
+
+    def speak(self, r, text, voice, plain=False):
+        """Clean speech at 16 kHz and its word starts in ms; `plain` = the voice's own speed and pitch."""
+        change = 0. if plain else .2 if self.easy else .7
+        if voice in FLITE + FLITE_UNSEEN:
+            # all trained flite voices are men: higher pitch and shorter vocal tract stand in for women
+            speed = r.uniform(.88, 1.35) if r.random() < change else 1.
+            f0 = r.uniform(.85, 1.8) if r.random() < change else 1.
+            stretch = 1. if plain else r.uniform(.85, 1.2) * speed ** .8
+            x, rate, w = self.flite(text, voice, stretch, f0)
+        else:
+            speed = r.uniform(.9, 1.15) if r.random() < change * .6 else 1.
+            wide = 10 if self.easy else 30
+            wpm, pitch, rng = (165, 50, 50) if plain else (
+                r.randint(165 - wide - 5, 165 + 2 * wide), r.randint(50 - wide, 50 + wide), r.randint(50 - wide, 50 + wide))
+            x, rate, w = self.espeak(text, voice, wpm, pitch, rng)
+        return resample(x, rate, speed), [t / speed for t in w] if w else None
+
+    def row(self, r, text, voice):
+        """One training row: (text, features, word starts in ms, voice, speech level in dB)."""
+        x, w = self.speak(r, text, voice)
+        if not self.easy and r.random() < .15:
+            x = room(r, x)
+        lead = r.choice([0., r.uniform(0, .3), r.uniform(.1, .8)])
+        trail = r.uniform(.3, .8)
+        level = -26 + r.uniform(-1, 1) * (5 if self.easy else 14)
+        snr = None if r.random() < .4 else r.uniform(30, 50) if self.easy or r.random() < .5 else r.uniform(8, 30)
+        a = dress(r, x, lead, trail, level, snr, r.choice([0, 0, 1, 1, 2]))
+        return text, self.features(a), [t + 1000 * int(lead * RATE) / RATE for t in w] if w else None, voice, level

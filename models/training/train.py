@@ -1,0 +1,293 @@
+"""Journey: shards (make_data.py) -> TRAIN -> checkpoint -> export.py. Trains the demo model from scratch.
+
+Phases, by step: losses along the known path (until --align-until, fading), RNN-T loss in a band (from --rnnt-from); easy
+shards alone (until --easy-until), then all. The learning rate is stable until --decay-from and falls to --stop, so one run
+can be cut or continued: give other numbers and run the same command again, it goes on from the checkpoint.
+`--workers 2` runs two processes on one set of weights in shared memory, each on its own batches and optimizer, without
+waiting for each other (on a shared machine one is often held up). Averaged weights (EMA) are what is tested and exported.
+
+    python train.py --workers 2 --stop 12000 --decay-from 9000
+"""
+import argparse
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+import augment
+import lattice
+from evaluate import quick_wer
+from make_data import CACHE, note_pids, save
+from model import BLANK, FRAME_MS, build, encode, frames_out, tokens
+from optim import optimizers, rate
+
+LOOK = [13, 6, 6, 6, 6, 3, 3, 3, 1, 0]                              # look-aheads, drawn per batch
+
+
+def align(text, ids, starts, frames):
+    """The frame of every token: letters spread over their word; None where a word time is missing or too tight."""
+    if starts is None:
+        return None
+    out, last = [], -1
+    words = text.split()
+    ends = list(starts[1:]) + ([min(frames * FRAME_MS, starts[-1] + 90 * len(words[-1]) + 80)] if starts else [])
+    for w, s, e in zip(words, starts, ends):
+        n = len(w) + 1                                              # word mark and letters
+        for j in range(n):
+            last = max(int((s + (j + .8) / n * (e - s)) / FRAME_MS), last + 1)
+            out.append(last)
+    return out if len(out) == len(ids) and (not out or out[-1] < frames) else None
+
+
+def load_rows(folder, pattern, known, rows):
+    """Adds rows (ids, features mapped from the file, alignment, level) of shards not yet known."""
+    for f in sorted(folder.glob(pattern)):
+        if f in known:
+            continue
+        known.add(f)
+        s = torch.load(f, mmap=True)
+        for i, text in enumerate(s["text"]):
+            a, b = s["at"][i], s["at"][i + 1]
+            ids = tokens(text)
+            at = align(text, ids, s["starts"][i], frames_out(b - a))
+            if at is not None:
+                rows.append((ids, s["feats"][a:b], at, s["level"][i]))
+
+
+def batches(rows, max_frames, rng):
+    """Shuffled batches of similar length, at most `max_frames` with padding."""
+    order = list(range(len(rows)))
+    rng.shuffle(order)
+    out = []
+    for a in range(0, len(order), 1500):
+        b = []
+        for i in sorted(order[a:a + 1500], key=lambda i: len(rows[i][1])):
+            if b and (len(b) + 1) * len(rows[i][1]) > max_frames:
+                out.append(b)
+                b = []
+            b.append(i)
+        out.append(b)
+    rng.shuffle(out)
+    return out
+
+
+def joined(rows):
+    """Utterances in a row: one long row. All but the last are cut to whole encoder frames."""
+    ids, feats, at, frames = [], [], [], 0
+    for i, r in enumerate(rows):
+        f = r[1].float()
+        if i < len(rows) - 1:
+            f = f[:len(f) - len(f) % 4]
+        ids, at = ids + r[0], at + [x + frames for x in r[2]]
+        frames += len(f) // 4
+        feats.append(f)
+    return ids, torch.cat(feats), at, rows[0][3]
+
+
+def collate(rows, rng, pool, strength):
+    """Rows -> (features [batch, frames, 80], their lengths, tokens [batch, U], alignments, token counts)."""
+    feats = [augment.change(r[1].float(), r[3], rng, pool, strength) for r in rows]
+    y = [torch.tensor(r[0], dtype=torch.long) for r in rows]
+    return (torch.nn.utils.rnn.pad_sequence(feats, batch_first=True), torch.tensor([len(f) for f in feats]),
+            F.pad(torch.nn.utils.rnn.pad_sequence(y, batch_first=True), (0, max(0, 1 - max(map(len, y))))),
+            [r[2] for r in rows], torch.tensor([len(t) for t in y]))
+
+
+def losses(model, ctc, batch, lookahead, w_align, w_rnnt):
+    """The training loss and its parts for the log."""
+    x, n, y, at, u = batch
+    dev = next(ctc.parameters()).device
+    h, m = encode(model, x.to(dev), n.to(dev), lookahead)
+    y, m, log = y.to(dev), m.cpu(), {}
+    d = model.decoder(F.pad(y, (1, 0), value=BLANK))
+    e = model.encoder_projector(h)
+    total = 0.
+    if w_align or w_rnnt < 1:
+        logits = ctc(h)
+        c = F.ctc_loss(logits.log_softmax(-1).transpose(0, 1), y, m, u, blank=BLANK, zero_infinity=True, reduction="sum")
+        c = c / u.sum().clamp(min=1)
+        total, log["ctc"] = total + (1 - w_rnnt) * c, c.item()
+    if w_align:
+        a = lattice.along_path(model, logits, e, d, y.cpu(), at, m)
+        total, log["path"] = total + w_align * a, a.item()
+    if w_rnnt:
+        t = lattice.band_loss(model.joint, e, d, y, at, m, u)
+        total, log["rnnt"] = total + w_rnnt * t, t.item()
+    return total, log
+
+
+class Feed:
+    """An endless stream of batches; picks up new shards at every pass and starts over with a new shuffle on a restart."""
+
+    def __init__(self, a, rank, step):
+        self.a, self.rng = a, random.Random(f"{a.seed}/{rank}/{step}")
+        self.known, self.easy, self.hard = set(), [], []
+        f = a.data / "noise.pt"
+        self.pool = torch.load(f) if f.exists() else None
+
+    def batch(self, rows, chosen, step):
+        """One collated batch; one in seven is made of pairs or longer chains, so that long audio is known."""
+        r = [rows[i] for i in chosen]
+        k = self.rng.choice([2, 2, 2, 4]) if self.rng.random() < .15 and len(r) > 3 and step > self.a.rnnt_from else 1
+        if k > 1:
+            self.rng.shuffle(r)
+            r = [joined(r[i:i + k]) for i in range(0, len(r), k)]
+        return collate(r, self.rng, self.pool, 0. if step < self.a.easy_until else 1.)
+
+    def __call__(self, step):
+        """Yields batches from `step()` on; leaves the easy phase at once when it is over."""
+        while True:
+            first = step() < self.a.easy_until
+            load_rows(self.a.data, "easy_*.pt", self.known, self.easy)
+            if not first or not self.easy:
+                load_rows(self.a.data, "train_*.pt", self.known, self.hard)
+            rows = self.easy if first and self.easy else self.hard + self.easy
+            todo = batches(rows, self.a.frames, self.rng)
+            for b in todo[:max(20, len(todo) // 4)]:                # a quarter, then look for new shards
+                if first and step() >= self.a.easy_until:
+                    break
+                yield self.batch(rows, b, step())
+
+
+class Keeper:
+    """Worker 0: averaged weights, log, tests and checkpoints."""
+
+    def __init__(self, a, model, ctc, ema):
+        self.a, self.model, self.ctc, self.ema = a, model, ctc, ema
+        self.test = torch.load(a.data / "test.pt") if (a.data / "test.pt").exists() else None
+        self.wall, self.last = time.time(), 0
+
+    @torch.no_grad()
+    def average(self, step):
+        """EMA over about 300 steps (fewer at the start); called every few steps."""
+        keep = min(.97, step / (step + 40))
+        for p, q in zip(self.ema, self.model.parameters()):
+            p.lerp_(q, 1 - keep)
+
+    def averaged(self):
+        """The model's state dictionary with averaged weights."""
+        s = self.model.state_dict()
+        s.update(zip([k for k, _ in self.model.named_parameters()], self.ema))
+        return s
+
+    def log(self, step, cpu, log):
+        """A line in log.jsonl every 100 steps, with word error rates every --test steps."""
+        line = {"step": step, "cpu_s": round(sum(cpu)), "wall_s": round(time.time() - self.wall),
+                **{k: round(v, 4) for k, v in log.items()}}
+        if self.test and step // self.a.test > self.last // self.a.test:
+            line["wer"] = quick_wer(self.averaged(), self.test)
+        self.last = step
+        print(json.dumps(line), flush=True)
+        with open(self.a.run / "log.jsonl", "a") as f:
+            f.write(json.dumps(line) + "\n")
+
+    def checkpoint(self, step, cpu):
+        """Everything that is needed to go on or to export."""
+        args = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.a).items()}
+        save({"model": {k: v.clone() for k, v in self.model.state_dict().items()}, "averaged": self.averaged(),
+              "ctc": self.ctc.state_dict(), "ema": self.ema, "step": step, "cpu": sum(cpu), "args": args},
+             self.a.run / "checkpoint.pt")
+
+
+def work(rank, a, model, ctc, ema, counter, cpu, base):
+    """One worker: batches, gradients, updates of the shared weights, until --stop."""
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed + rank)
+    model.train()
+    opts = optimizers(model, ctc, a.lr, a.muon)
+    own = a.run / f"optimizer{rank}.pt"
+    if counter.value and own.exists():
+        for o, s, peak in zip(opts, torch.load(own, map_location=a.device), (a.lr, a.muon)):
+            o.load_state_dict(s)
+            for g in o.param_groups:
+                g["peak"] = peak                                    # a new command line may ask for another rate
+    keeper = Keeper(a, model, ctc, ema) if rank == 0 else None
+    everything = [p for o in opts for g in o.param_groups for p in g["params"]]
+    rng, mine, start = random.Random(f"{a.seed}/{rank}/{counter.value}/look"), 0, time.process_time()
+    saved = counter.value
+    for batch in Feed(a, rank, counter.value)(lambda: counter.value):
+        step = counter.value
+        if step >= a.stop:
+            break
+        w_rnnt = 0. if step < a.rnnt_from else .8 if step < a.align_until else 1.
+        loss, log = losses(model, ctc, batch, rng.choice(LOOK), max(0., 1 - step / a.align_until), w_rnnt)
+        for p in everything:
+            p.grad = None
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_([p for p in everything if p.grad is not None], 5.)
+        if torch.isfinite(norm):
+            for o in opts:
+                for g in o.param_groups:
+                    g["lr"] = g["peak"] * rate(step, a.decay_from, a.stop)
+                o.step()
+        with counter.get_lock():
+            counter.value += 1
+        mine += 1
+        cpu[rank] = base * (rank == 0) + time.process_time() - start
+        if keeper and mine % 5 == 0:
+            keeper.average(counter.value)
+        if keeper and step // 100 > keeper.last // 100:
+            keeper.log(step, cpu, {**log, "norm": float(norm)})
+        if step - saved >= a.save:
+            saved = step
+            save([o.state_dict() for o in opts], own)
+            if keeper:
+                keeper.checkpoint(counter.value, cpu)
+    save([o.state_dict() for o in opts], own)
+    if keeper:
+        keeper.checkpoint(counter.value, cpu)
+
+
+def main():
+    """Command line: starts the workers on a new model or on the checkpoint."""
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--data", type=Path, default=CACHE / "data")
+    ap.add_argument("--run", type=Path, default=CACHE / "run")
+    ap.add_argument("--stop", type=int, default=12000, help="the step at which the run ends")
+    ap.add_argument("--decay-from", type=int, default=9000, help="the step from which the learning rate falls")
+    ap.add_argument("--easy-until", type=int, default=800)
+    ap.add_argument("--align-until", type=int, default=1200)
+    ap.add_argument("--rnnt-from", type=int, default=700)
+    ap.add_argument("--frames", type=int, default=5000, help="feature frames in a batch (100 per second)")
+    ap.add_argument("--lr", type=float, default=2e-3, help="AdamW, for small tensors, the predictor and the joint network")
+    ap.add_argument("--muon", type=float, default=3e-3, help="Muon, for the matrices of the encoder layers")
+    ap.add_argument("--save", type=int, default=250)
+    ap.add_argument("--test", type=int, default=500, help="steps between tests")
+    ap.add_argument("--workers", type=int, default=1)
+    ap.add_argument("--threads", type=int, default=1)
+    ap.add_argument("--device", default="cpu", help="cpu or cuda (one worker, larger --frames)")
+    ap.add_argument("--seed", type=int, default=0)
+    a = ap.parse_args()
+    a.run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(a.seed)
+    torch.set_num_threads(a.threads)
+    model, step, used = build().to(a.device), 0, 0.
+    ctc = torch.nn.Linear(model.config.encoder_config.hidden_size, BLANK + 1).to(a.device)
+    ema = [p.detach().clone() for p in model.parameters()]
+    ck = a.run / "checkpoint.pt"
+    if ck.exists():
+        s = torch.load(ck, map_location=a.device)
+        model.load_state_dict(s["model"])
+        ctc.load_state_dict(s["ctc"])
+        ema, step, used = s["ema"], s["step"], s["cpu"]
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, start at step {step}", flush=True)
+    counter, cpu = mp.get_context("spawn").Value("l", step), mp.get_context("spawn").Array("d", a.workers)
+    note_pids(a.run.parent, [os.getpid()])
+    if a.workers == 1:
+        return work(0, a, model, ctc, ema, counter, cpu, used)
+    model.share_memory(), ctc.share_memory()
+    ps = [mp.get_context("spawn").Process(target=work, args=(i, a, model, ctc, ema, counter, cpu, used)) for i in range(a.workers)]
+    for p in ps:
+        p.start()
+    note_pids(a.run.parent, [q.pid for q in ps])
+    for p in ps:
+        p.join()
+
+
+if __name__ == "__main__":
+    main()

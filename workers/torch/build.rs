@@ -1,0 +1,47 @@
+//! Compiles the C++ shim against libtorch and tells the linker where libtorch lies.
+//!
+//! Needs `LIBTORCH`, the folder that `tools/libtorch.sh` prints. Dependents that build a program read
+//! `DEP_SMALLEST_TORCH_SHIM_LIBTORCH_LIB` in their own build script and add the same rpath, because Cargo
+//! passes linker arguments of a library on to nobody.
+
+use std::path::PathBuf;
+
+/// The ABI this crate is written against; `tch` 0.24 wants exactly this version too.
+const TORCH_VERSION: &str = "2.11.0";
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-changed=shim");
+    let Some(root) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
+        fail("LIBTORCH is not set");
+    };
+    let lib = root.join("lib");
+    if !lib.join("libtorch_cpu.so").exists() {
+        fail(&format!("{} has no libtorch_cpu.so", lib.display()));
+    }
+
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(3).debug(false).warnings(false);
+    build.flag_if_supported("-fno-math-errno").flag_if_supported("-fopenmp");
+    build.include(root.join("include")).include(root.join("include/torch/csrc/api/include"));
+    for file in ["runtime.cpp", "linear.cpp"] {
+        build.file(format!("shim/{file}"));
+    }
+    build.compile("smallest_torch_shim");
+
+    println!("cargo:rustc-link-search=native={}", lib.display());
+    println!("cargo:rustc-link-lib=torch_cpu");
+    println!("cargo:rustc-link-lib=c10");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
+    println!("cargo:libtorch_lib={}", lib.display());
+}
+
+/// Ends the build with one clear message.
+fn fail(problem: &str) -> ! {
+    eprintln!(
+        "workers-torch needs libtorch {TORCH_VERSION}, but {problem}.\n\
+         Run `export LIBTORCH=$(tools/libtorch.sh | tail -1)` in the repository root, or use `make build`."
+    );
+    std::process::exit(1);
+}

@@ -1,0 +1,268 @@
+//! Last step of a batch: greedy RNN-T search over the new encoder frames of all slots at once.
+//!
+//! `[rows, frames, decoder_hidden]` of projected encoder output in, tokens out; the prediction network's state of
+//! each slot advances with every token. The search is label-looping: as long as a slot emits nothing its prediction
+//! does not change, so a window of frames is joined in one product, the first frame that is not blank gives the next
+//! token, and only the slots that emitted run the LSTM. One transfer to the host a round, none a token.
+//!
+//! Source: `ParakeetRNNTGenerationMixin` and `NemotronAsrStreamingRNNTDecoder` of transformers 5.23.0.
+
+use tch::{Device, Kind, TchError, Tensor};
+use workers_engine::Token;
+
+use crate::arena::DecoderState;
+use crate::batch::Batch;
+use crate::config::{Activation, Config};
+use crate::linear::{Linear, Placement, activate_};
+use crate::load::Weights;
+
+/// Frames joined at once for each slot: about as many as pass until the next token.
+const WINDOW: usize = 4;
+
+/// Prediction network, joint network and search.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    blank: i64,
+    max_symbols: usize,
+    hidden: i64,
+    activation: Activation,
+    device: Device,
+    encoder_projection: Linear,
+    /// Gates that each token alone gives to the first LSTM layer, its biases included: `[vocab, 4 · hidden]`.
+    token_gates: Tensor,
+    layers: Vec<LstmLayer>,
+    projection: Linear,
+    head: Linear,
+    /// State before the first token: the network has seen one blank.
+    start: DecoderState,
+}
+
+/// One LSTM layer; the first takes its input gates from the token table.
+#[derive(Debug)]
+struct LstmLayer {
+    input: Option<Linear>,
+    recurrent: Linear,
+}
+
+/// Where the search of one row stands.
+#[derive(Debug, Clone, Default)]
+struct Cursor {
+    frame: usize,
+    /// Tokens taken from this frame.
+    symbols: usize,
+    valid: usize,
+    tokens: Vec<Token>,
+}
+
+impl Cursor {
+    /// Takes the argmax tokens of the frames from `frame` on; returns the offset and id of an emitted token.
+    fn advance(&mut self, best: &[i64], blank: i64, max_symbols: usize) -> Option<(usize, i64)> {
+        let window = best.len().min(self.valid - self.frame);
+        let Some(offset) = best[..window].iter().position(|&token| token != blank) else {
+            self.frame += window;
+            self.symbols = 0;
+            return None;
+        };
+        self.symbols = if offset == 0 { self.symbols + 1 } else { 1 };
+        self.frame += offset;
+        if self.symbols >= max_symbols {
+            self.frame += 1;
+            self.symbols = 0;
+        }
+        Some((offset, best[offset]))
+    }
+}
+
+impl Decoder {
+    pub(crate) fn load(config: &Config, place: Placement, weights: &mut Weights) -> Result<Self, TchError> {
+        let (hidden, vocab) = (config.decoder_hidden as i64, config.vocab_size as i64);
+        let linear = |weights: &mut Weights, name: &str, out: i64, input: i64| {
+            let weight = weights.take(&format!("{name}.weight"), &[out, input]);
+            Linear::new(place, &weight, Some(&weights.take(&format!("{name}.bias"), &[out])))
+        };
+        let embedding = weights.take("decoder.embedding.weight", &[vocab, hidden]).f_to_kind(Kind::Float)?;
+        let mut token_gates = None;
+        let mut layers = Vec::new();
+        for layer in 0..config.decoder_layers {
+            let mut take =
+                |name: &str, shape: &[i64]| weights.take(&format!("decoder.lstm.{name}_l{layer}"), shape);
+            let [input, recurrent] = ["weight_ih", "weight_hh"].map(|name| take(name, &[4 * hidden, hidden]));
+            let [first, second] = ["bias_ih", "bias_hh"].map(|name| take(name, &[4 * hidden]));
+            let bias = first.f_to_kind(Kind::Float)?.f_add(&second.f_to_kind(Kind::Float)?)?;
+            let input = if layer == 0 {
+                let gates = embedding.f_linear(&input.f_to_kind(Kind::Float)?, Some(&bias))?;
+                token_gates = Some(place.put(&gates)?);
+                None
+            } else {
+                Some(Linear::new(place, &input, Some(&bias))?)
+            };
+            layers.push(LstmLayer { input, recurrent: Linear::new(place, &recurrent, None)? });
+        }
+        let mut decoder = Self {
+            blank: config.blank as i64,
+            max_symbols: config.max_symbols,
+            hidden,
+            activation: config.joint_activation,
+            device: place.device,
+            encoder_projection: linear(weights, "encoder_projector", hidden, config.encoder.hidden as i64)?,
+            token_gates: token_gates
+                .ok_or_else(|| TchError::Torch("the prediction network has no layer".into()))?,
+            layers,
+            projection: linear(weights, "decoder.decoder_projector", hidden, hidden)?,
+            head: linear(weights, "joint.head", vocab, hidden)?,
+            start: DecoderState::new(config, place, 1)?,
+        };
+        let mut start = DecoderState::new(config, place, 1)?;
+        decoder.predict(&[0], &[decoder.blank], &mut start)?;
+        decoder.start = start;
+        Ok(decoder)
+    }
+
+    /// State of a slot that has emitted nothing yet.
+    pub(crate) fn start(&self) -> &DecoderState {
+        &self.start
+    }
+
+    /// Searches the valid frames of `[rows · frames, encoder hidden]`; tokens a row, in the order of the batch.
+    pub(crate) fn search(
+        &self,
+        encoded: &Tensor,
+        batch: &Batch,
+        state: &mut DecoderState,
+    ) -> Result<Vec<Vec<Token>>, TchError> {
+        let projected = self.encoder_projection.forward(encoded)?;
+        let mut cursors: Vec<Cursor> =
+            batch.rows.iter().map(|row| Cursor { valid: batch.valid(row), ..Cursor::default() }).collect();
+        loop {
+            let active: Vec<usize> =
+                (0..cursors.len()).filter(|&row| cursors[row].frame < cursors[row].valid).collect();
+            if active.is_empty() {
+                return Ok(cursors.into_iter().map(|cursor| cursor.tokens).collect());
+            }
+            self.round(&projected, batch, state, &mut cursors, &active)?;
+        }
+    }
+
+    /// One round: every active row passes blanks or emits one token.
+    fn round(
+        &self,
+        projected: &Tensor,
+        batch: &Batch,
+        state: &mut DecoderState,
+        cursors: &mut [Cursor],
+        active: &[usize],
+    ) -> Result<(), TchError> {
+        let window =
+            active.iter().map(|&row| cursors[row].valid - cursors[row].frame).max().unwrap_or(1).min(WINDOW);
+        let logits = self.join(projected, batch, state, cursors, active, window)?;
+        let best = Vec::<i64>::try_from(&logits.f_argmax(-1, false)?.f_to_device(Device::Cpu)?)?;
+        let (mut places, mut slots, mut tokens, mut owners) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (index, &row) in active.iter().enumerate() {
+            let cursor = &mut cursors[row];
+            let before = cursor.frame;
+            let seen = &best[index * window..(index + 1) * window];
+            if let Some((offset, token)) = cursor.advance(seen, self.blank, self.max_symbols) {
+                places.push((index * window + offset) as i64);
+                slots.push(batch.rows[row].slot as i64);
+                tokens.push(token);
+                owners.push((row, batch.rows[row].start as usize + before + offset));
+            }
+        }
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let emitted = logits.f_index_select(0, &self.index(&places)?)?.f_to_kind(Kind::Float)?;
+        let chosen = self.index(&tokens)?.f_unsqueeze(1)?;
+        let log_probs = emitted.f_log_softmax(-1, Kind::Float)?.f_gather(1, &chosen, false)?.f_view([-1])?;
+        let log_probs = Vec::<f32>::try_from(&log_probs.f_to_device(Device::Cpu)?)?;
+        for (((row, frame), &id), log_prob) in owners.into_iter().zip(&tokens).zip(log_probs) {
+            cursors[row].tokens.push(Token { id: id as u32, frame: frame as u32, log_prob });
+        }
+        self.predict(&slots, &tokens, state)
+    }
+
+    /// Joins the next `window` frames of the active rows with their predictions: `[active · window, vocab]`.
+    fn join(
+        &self,
+        projected: &Tensor,
+        batch: &Batch,
+        state: &DecoderState,
+        cursors: &[Cursor],
+        active: &[usize],
+        window: usize,
+    ) -> Result<Tensor, TchError> {
+        let frames = active.iter().flat_map(|&row| {
+            let cursor = &cursors[row];
+            (0..window).map(move |offset| {
+                (row * batch.frames + (cursor.frame + offset).min(cursor.valid - 1)) as i64
+            })
+        });
+        let frames = self.index(&frames.collect::<Vec<_>>())?;
+        let slots = self.index(&active.iter().map(|&row| batch.rows[row].slot as i64).collect::<Vec<_>>())?;
+        let shape = [active.len() as i64, window as i64, self.hidden];
+        let encoded = projected.f_index_select(0, &frames)?.f_view(shape)?;
+        let prediction = state.prediction.f_index_select(0, &slots)?.f_unsqueeze(1)?;
+        let joined = activate_(encoded.f_add(&prediction)?, self.activation)?;
+        self.head.forward(&joined.f_view([-1, self.hidden])?)
+    }
+
+    /// Advances the prediction network of `slots` by one token each.
+    fn predict(&self, slots: &[i64], tokens: &[i64], state: &mut DecoderState) -> Result<(), TchError> {
+        let slots = self.index(slots)?;
+        let mut gates = self.token_gates.f_index_select(0, &self.index(tokens)?)?;
+        let mut output = None;
+        for (index, layer) in self.layers.iter().enumerate() {
+            if let (Some(input), Some(below)) = (&layer.input, &output) {
+                gates = input.forward(below)?;
+            }
+            let hidden = state.hidden[index].f_index_select(0, &slots)?;
+            let cell = state.cell[index].f_index_select(0, &slots)?;
+            let parts = layer.recurrent.forward_residual(&hidden, &gates)?.f_chunk(4, 1)?;
+            let kept = parts[1].f_sigmoid()?.f_mul(&cell)?;
+            let cell = parts[0].f_sigmoid()?.f_mul(&parts[2].f_tanh()?)?.f_add(&kept)?;
+            let hidden = parts[3].f_sigmoid()?.f_mul(&cell.f_tanh()?)?;
+            let _ = state.cell[index].f_index_copy_(0, &slots, &cell)?;
+            let _ = state.hidden[index].f_index_copy_(0, &slots, &hidden)?;
+            output = Some(hidden);
+        }
+        if let Some(output) = output {
+            let _ = state.prediction.f_index_copy_(0, &slots, &self.projection.forward(&output)?)?;
+        }
+        Ok(())
+    }
+
+    fn index(&self, values: &[i64]) -> Result<Tensor, TchError> {
+        Tensor::f_from_slice(values)?.f_to_device(self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds windows of argmax tokens (0 is blank) and lists `(frame, token)` of what is emitted.
+    fn check(best: &[i64], max_symbols: usize, expect: &[(usize, i64)]) {
+        let mut cursor = Cursor { valid: 3, ..Cursor::default() };
+        let mut emitted = Vec::new();
+        let mut rounds = best.iter();
+        while cursor.frame < cursor.valid {
+            let before = cursor.frame;
+            let Some(&first) = rounds.next() else { break };
+            if let Some((offset, token)) = cursor.advance(&[first, 0, 0, 0], 0, max_symbols) {
+                emitted.push((before + offset, token));
+            }
+        }
+        assert_eq!(emitted, expect);
+    }
+
+    #[test]
+    fn a_token_stays_at_its_frame_until_a_blank() {
+        check(&[7, 8, 0], 10, &[(0, 7), (0, 8)]);
+    }
+
+    #[test]
+    fn too_many_tokens_force_the_next_frame() {
+        check(&[5, 5, 5, 5, 5, 5, 5, 5], 2, &[(0, 5), (0, 5), (1, 5), (1, 5), (2, 5), (2, 5)]);
+    }
+}

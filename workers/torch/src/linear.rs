@@ -1,0 +1,123 @@
+//! A linear layer: packed for oneDNN on the CPU, plain elsewhere.
+//!
+//! Rows of features come in, rows come out; the activation or the residual behind it is fused where possible.
+//! Must not know which layer of the model it is.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::config::Activation;
+use crate::ffi::{self, Fused};
+
+/// Input rows that packed weights are laid out for: a full step of some dozen live streams.
+const EXPECTED_ROWS: i64 = 256;
+
+/// Where a model lives and in which type it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placement {
+    pub(crate) device: Device,
+    pub(crate) kind: Kind,
+}
+
+impl Placement {
+    /// Moves a stored tensor to its place.
+    pub(crate) fn put(self, tensor: &Tensor) -> Result<Tensor, TchError> {
+        Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?.f_contiguous()?)
+    }
+
+    /// Whether the CPU kernels of the shim apply.
+    pub(crate) fn is_cpu(self) -> bool {
+        self.device == Device::Cpu
+    }
+}
+
+/// Weight and bias, ready to be applied.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    packed: bool,
+}
+
+impl Linear {
+    /// Takes a `[out, in]` weight and an `[out]` bias as stored.
+    pub(crate) fn new(place: Placement, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self, TchError> {
+        let weight = place.put(weight)?;
+        let bias = bias.map(|bias| place.put(bias)).transpose()?;
+        if place.is_cpu() {
+            return Ok(Self { weight: ffi::linear_pack(&weight, EXPECTED_ROWS)?, bias, packed: true });
+        }
+        Ok(Self { weight, bias, packed: false })
+    }
+
+    /// `input [rows, in]` → `[rows, out]`.
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        if self.packed {
+            return ffi::linear(input, &self.weight, self.bias.as_ref(), Fused::None);
+        }
+        input.f_linear(&self.weight, self.bias.as_ref())
+    }
+
+    /// `activation(input · weightᵀ + bias)`.
+    pub(crate) fn forward_activated(
+        &self,
+        input: &Tensor,
+        activation: Activation,
+    ) -> Result<Tensor, TchError> {
+        let fused = match activation {
+            Activation::Silu => Fused::Swish,
+            Activation::Relu => Fused::Relu,
+            Activation::Gelu | Activation::Tanh => Fused::None,
+        };
+        if self.packed && fused != Fused::None {
+            return ffi::linear(input, &self.weight, self.bias.as_ref(), fused);
+        }
+        activate_(self.forward(input)?, activation)
+    }
+
+    /// `input · weightᵀ + bias + residual`.
+    pub(crate) fn forward_residual(&self, input: &Tensor, residual: &Tensor) -> Result<Tensor, TchError> {
+        if self.packed {
+            return ffi::linear_add(input, residual, &self.weight, self.bias.as_ref());
+        }
+        self.forward(input)?.f_add_(residual)
+    }
+}
+
+/// Applies an activation in place.
+pub(crate) fn activate_(mut tensor: Tensor, activation: Activation) -> Result<Tensor, TchError> {
+    match activation {
+        Activation::Silu => tensor.f_silu_(),
+        Activation::Relu => tensor.f_relu_(),
+        Activation::Gelu => tensor.f_gelu_("none"),
+        Activation::Tanh => tensor.f_tanh_(),
+    }
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Norm {
+    /// The reference's (and `PyTorch`'s default) epsilon.
+    pub(crate) const EPSILON: f64 = 1e-5;
+
+    pub(crate) fn new(place: Placement, weight: &Tensor, bias: &Tensor) -> Result<Self, TchError> {
+        Ok(Self { weight: place.put(weight)?, bias: place.put(bias)? })
+    }
+
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let width = self.weight.size();
+        input.f_layer_norm(&width, Some(&self.weight), Some(&self.bias), Self::EPSILON, false)
+    }
+
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    pub(crate) fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+}

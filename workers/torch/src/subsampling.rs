@@ -1,0 +1,117 @@
+//! Second step of a batch: mel frames are reduced in time and frequency by strided causal convolutions.
+//!
+//! `[rows, mel frames, mels]` in, `[rows · frames, hidden]` out. Each stage looks one frame back over the edge of
+//! the chunk; that frame is the slot's state. After each stage, frames outside the audio are zeroed, so that they
+//! reach the next stage as the reference's zero padding. Must not know attention or text.
+
+use tch::{TchError, Tensor};
+
+use crate::batch::Batch;
+use crate::config::{Activation, EncoderConfig};
+use crate::linear::{Linear, Placement};
+use crate::load::Weights;
+
+/// The stack of strided convolutions and the projection behind it.
+#[derive(Debug)]
+pub(crate) struct Subsampling {
+    place: Placement,
+    stem: Tensor,
+    stem_bias: Tensor,
+    stages: Vec<Stage>,
+    projection: Linear,
+    scale: f64,
+}
+
+/// Depthwise strided convolution, then a 1×1 convolution over channels.
+#[derive(Debug)]
+struct Stage {
+    depthwise: Tensor,
+    depthwise_bias: Tensor,
+    pointwise: Linear,
+}
+
+impl Subsampling {
+    pub(crate) fn load(
+        config: &EncoderConfig,
+        place: Placement,
+        weights: &mut Weights,
+    ) -> Result<Self, TchError> {
+        let channels = config.subsampling_channels as i64;
+        let mut take =
+            |name: &str, shape: &[i64]| weights.take(&format!("encoder.subsampling.{name}"), shape);
+        let mut stages = Vec::new();
+        for stage in 0..config.stages() - 1 {
+            let pointwise =
+                take(&format!("layers.{stage}.pointwise_conv.weight"), &[channels, channels, 1, 1]);
+            let bias = take(&format!("layers.{stage}.pointwise_conv.bias"), &[channels]);
+            stages.push(Stage {
+                depthwise: place
+                    .put(&take(&format!("layers.{stage}.depthwise_conv.weight"), &[channels, 1, 3, 3]))?,
+                depthwise_bias: place
+                    .put(&take(&format!("layers.{stage}.depthwise_conv.bias"), &[channels]))?,
+                pointwise: Linear::new(place, &pointwise.f_view([channels, channels])?, Some(&bias))?,
+            });
+        }
+        let bins = (0..config.stages()).fold(config.mels as i64, |bins, _| bins / 2 + 1);
+        let hidden = config.hidden as i64;
+        // The reference flattens channels before bins; rows here hold bins before channels.
+        let projection = take("linear.weight", &[hidden, channels * bins])
+            .f_view([hidden, channels, bins])?
+            .f_transpose(1, 2)?
+            .f_reshape([hidden, channels * bins])?;
+        Ok(Self {
+            place,
+            stem: place.put(&take("conv_in.weight", &[channels, 1, 3, 3]))?,
+            stem_bias: place.put(&take("conv_in.bias", &[channels]))?,
+            stages,
+            projection: Linear::new(place, &projection, Some(&take("linear.bias", &[hidden])))?,
+            scale: config.input_scale,
+        })
+    }
+
+    /// Runs all stages; `states[stage]` is `[slots, bins, channels]`.
+    pub(crate) fn forward(
+        &self,
+        mels: &Tensor,
+        batch: &Batch,
+        states: &mut [Tensor],
+    ) -> Result<Tensor, TchError> {
+        let mels = mels.f_to_kind(self.place.kind)?.f_unsqueeze(-1)?;
+        let mut frames =
+            convolve(&mels, batch, &mut states[0], (&self.stem, &self.stem_bias), 1)?.f_relu_()?;
+        batch.blank_outside(&frames, 1, 1)?;
+        for (index, stage) in self.stages.iter().enumerate() {
+            let channels = frames.size()[3];
+            let filters = (&stage.depthwise, &stage.depthwise_bias);
+            let filtered = convolve(&frames, batch, &mut states[index + 1], filters, channels)?;
+            let shape = filtered.size();
+            let rows = filtered.f_reshape([-1, channels])?;
+            frames = stage.pointwise.forward_activated(&rows, Activation::Relu)?.f_view(shape.as_slice())?;
+            batch.blank_outside(&frames, index + 2, 1)?;
+        }
+        let rows = (batch.rows.len() * batch.frames) as i64;
+        let projected = self.projection.forward(&frames.f_reshape([rows, -1])?)?;
+        if (self.scale - 1.0).abs() < f64::EPSILON {
+            Ok(projected)
+        } else {
+            projected.f_mul_scalar(self.scale)
+        }
+    }
+}
+
+/// A causal 3×3 convolution of stride 2 over `[rows, frames, bins, channels]`, with one frame of state.
+fn convolve(
+    frames: &Tensor,
+    batch: &Batch,
+    state: &mut Tensor,
+    (weight, bias): (&Tensor, &Tensor),
+    groups: i64,
+) -> Result<Tensor, TchError> {
+    let before = state.f_index_select(0, &batch.index)?.f_unsqueeze(1)?;
+    let last = frames.f_select(1, frames.size()[1] - 1)?;
+    let _ = state.f_index_copy_(0, &batch.index, &last)?;
+    // [rows, channels, frames, bins], two bins of zeros below and one above, as the reference pads.
+    let padded = Tensor::f_cat(&[&before, frames], 1)?.f_permute([0, 3, 1, 2])?.f_constant_pad_nd([2, 1])?;
+    let filtered = padded.f_conv2d(weight, Some(bias), [2, 2], [0, 0], [1, 1], groups)?;
+    filtered.f_permute([0, 2, 3, 1])?.f_contiguous()
+}

@@ -39,7 +39,7 @@ pub struct EngineInfo {
     /// How much later than its sound a token is emitted on average, a constant of the model, in milliseconds;
     /// word times are moved back by it.
     pub token_delay_ms: u32,
-    /// Token id → piece; `▁` at the start of a piece begins a word (SentencePiece convention).
+    /// Token id → piece; `▁` at the start of a piece begins a word (the convention of `SentencePiece`).
     pub pieces: Arc<[String]>,
     /// Slots the engine can hold at once.
     pub max_slots: usize,
@@ -50,7 +50,7 @@ pub struct EngineInfo {
 impl EngineInfo {
     /// Samples that the next step of a slot takes: exact, unless the audio ends before.
     ///
-    /// The first chunk of a cache-aware FastConformer is `1 + S·r` mel frames, later ones `S·(r+1)`
+    /// The first chunk of a cache-aware `FastConformer` is `1 + S·r` mel frames, later ones `S·(r+1)`
     /// (`S` subsampling, `r` look-ahead). With several chunks a step the further chunks are later ones.
     pub fn step_samples(&self, options: SlotOptions, first: bool) -> usize {
         let later = self.subsampling * (options.lookahead + 1) * self.hop_samples;

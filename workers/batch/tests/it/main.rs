@@ -1,6 +1,8 @@
 //! The batcher over the fake engine, driven by made-up clocks: whatever the order of arrival, everyone gets the
 //! text of their own audio, in bounded memory, and nobody waits for ever.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own world may fail loudly")]
+
 mod sim;
 
 use std::time::Duration;

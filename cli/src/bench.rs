@@ -1,0 +1,124 @@
+//! `smallest bench asr`: what a running service can do, measured from outside, through the public API.
+//!
+//! Live part: many sessions at the same time, each speaking recordings in real time, one after the other,
+//! with jittered starts. Batch part: long recordings as fast as the service takes them. Every part also
+//! counts word errors against what was really said, so that speed never hides garbage.
+//! Goes out: a table for people, and one JSON object a row for machines. No figure passes or fails the
+//! command: a missed goal is printed as missed.
+
+mod batch;
+mod live;
+mod machine;
+mod report;
+mod samples;
+pub mod stats;
+
+use crate::args::BenchAsrArgs;
+use crate::client::ClientError;
+use crate::error::{CliError, exit};
+use report::Row;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A service holds a number of streams while the 99th percentile of the chunk latency is below this.
+const P99_GOAL_MS: f64 = 100.0;
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The samples cannot be used.
+    #[error("failed to read samples in {}: {detail}", dir.display())]
+    ReadSamples {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong and what is expected.
+        detail: String,
+    },
+    /// The rows cannot be written.
+    #[error("failed to write {}", path.display())]
+    WriteRows {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
+    /// See [`ClientError`].
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl BenchError {
+    /// A stable word for logs.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::ReadSamples { .. } => "ReadSamples",
+            Self::WriteRows { .. } => "WriteRows",
+            Self::Client(error) => error.reason(),
+        }
+    }
+
+    /// The exit code that goes with it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::ReadSamples { .. } => exit::BAD_INPUT,
+            Self::WriteRows { .. } => exit::FAILED,
+            Self::Client(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: BenchAsrArgs) -> Result<ExitCode, CliError> {
+    let samples = samples::load(&args.samples)?;
+    println!("{}", machine::describe());
+    let mut rows: Vec<Row> = Vec::new();
+    if args.find_capacity {
+        rows.extend(find_capacity(&args, &samples).await?);
+    } else {
+        let outcome = live::run(&args.service, &samples, load(&args, args.streams)).await?;
+        rows.extend(report::live_rows(args.streams, args.chunk_ms, &outcome));
+    }
+    if !args.no_batch {
+        rows.extend(report::batch_rows(&batch::run(&args.service, &samples).await?));
+    }
+    println!("{}", report::table(&rows));
+    let written = report::append(&args.out, &rows);
+    written.map_err(|source| BenchError::WriteRows { path: args.out.clone(), source })?;
+    println!("rows appended to {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(args: &BenchAsrArgs, streams: u32) -> live::Load {
+    live::Load {
+        streams,
+        duration: Duration::from_secs(args.seconds),
+        chunk_ms: args.chunk_ms,
+        lookahead: args.lookahead,
+    }
+}
+
+/// Steps the streams up by a quarter until the goal is missed; the rows of the last good step come back.
+async fn find_capacity(args: &BenchAsrArgs, samples: &[samples::Sample]) -> Result<Vec<Row>, BenchError> {
+    let mut held: Option<(u32, live::Outcome)> = None;
+    let mut streams = args.streams;
+    // 1.25^40 is more than 7,000 times the start: the loop ends long before.
+    for _ in 0..40 {
+        let outcome = live::run(&args.service, samples, load(args, streams)).await?;
+        let p99 = stats::Distribution::of(&outcome.chunks_ms).p99;
+        println!(
+            "{streams} streams: chunk latency p99 {p99:.1} ms, {} failed sessions",
+            outcome.failures.len()
+        );
+        if p99 >= P99_GOAL_MS || !outcome.failures.is_empty() {
+            break;
+        }
+        held = Some((streams, outcome));
+        streams += (streams / 4).max(1);
+    }
+    let (streams, outcome) = held.unwrap_or_default();
+    let mut rows = vec![report::capacity_row(streams)];
+    rows.extend(report::live_rows(streams, args.chunk_ms, &outcome));
+    Ok(rows)
+}

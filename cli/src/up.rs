@@ -1,0 +1,141 @@
+//! `smallest up`: a whole service on this machine from one `SmallestDeployment` file.
+//!
+//! The journey: read the file and plan (pure) → claim the deployment → look at the ports → start the
+//! programs in order, each when the one before is ready → demo or command, if asked for → wait for Ctrl-C
+//! → stop in reverse order. What may be started and with what is the plan's decision, never made here.
+
+pub mod backoff;
+pub mod logs;
+pub mod plan;
+pub mod ports;
+pub mod probe;
+pub mod program;
+pub mod run_state;
+pub mod supervise;
+
+mod error;
+mod service;
+
+pub use error::UpError;
+
+use crate::args::{Service, UpArgs};
+use crate::demo;
+use crate::error::CliError;
+use crate::wav::Recording;
+use plan::Deployment;
+use service::LocalService;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs the command to its end: Ctrl-C, SIGTERM, a closed terminal, or the end of the command after `--`.
+pub async fn run(args: UpArgs) -> Result<ExitCode, CliError> {
+    let deployment = plan::load(&args.file, args.ports)?;
+    let claim = run_state::claim(&run_state::folder(), &deployment.name).map_err(UpError::from)?;
+    check_ports(&deployment)?;
+    deployment.write_files()?;
+    let mut signals = Signals::listen().map_err(UpError::Listen)?;
+    let mut service = LocalService::new(claim, args.file.clone(), &deployment)?;
+    let outcome = tokio::select! {
+        outcome = serve(&args, &deployment, &mut service) => outcome,
+        () = signals.stop() => Ok(ExitCode::SUCCESS),
+    };
+    service.stop(signals).await;
+    outcome
+}
+
+/// Starts everything and does what was asked for; without a command after `--` it never returns by itself.
+async fn serve(
+    args: &UpArgs,
+    deployment: &Deployment,
+    service: &mut LocalService,
+) -> Result<ExitCode, CliError> {
+    service.start(&deployment.programs, Duration::from_secs(args.ready_timeout)).await?;
+    if !args.then.is_empty() {
+        return Ok(run_command(&args.then, &deployment.url).await?);
+    }
+    if args.demo {
+        let held = service.logs().hold();
+        show(args, &deployment.url).await?;
+        drop(held);
+    }
+    service.note(&format!("{} is up at {}; Ctrl-C stops it", deployment.name, deployment.url)).await;
+    std::future::pending().await
+}
+
+async fn show(args: &UpArgs, url: &str) -> Result<(), CliError> {
+    let file = demo_audio(args)?;
+    let unreadable = |detail: String| UpError::ReadDemo { path: file.clone(), detail };
+    let bytes = std::fs::read(&file).map_err(|error| unreadable(error.to_string()))?;
+    let recording = Recording::parse(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let service = Service { url: url.to_owned(), api_key: std::env::var("SMALLEST_API_KEY").ok() };
+    demo::speak(&service, &file, &recording).await?;
+    demo::print_ways(url, &file);
+    println!();
+    Ok(())
+}
+
+/// The recording of the demo model, wherever `up` was started from.
+fn demo_audio(args: &UpArgs) -> Result<PathBuf, UpError> {
+    const SAMPLE: &str = "models/demo-asr/samples/quickstart.wav";
+    if let Some(path) = &args.demo_audio {
+        return Ok(path.clone());
+    }
+    let beside = args.file.parent().unwrap_or(Path::new(".")).join("..").join(SAMPLE);
+    [PathBuf::from(SAMPLE), beside].into_iter().find(|path| path.is_file()).ok_or_else(|| UpError::ReadDemo {
+        path: SAMPLE.into(),
+        detail: "it is not here; name a recording with --demo-audio".into(),
+    })
+}
+
+fn check_ports(deployment: &Deployment) -> Result<(), UpError> {
+    for program in &deployment.programs {
+        if let Some(port) = program.ports.iter().copied().find(|port| !ports::is_free(*port)) {
+            let holder = ports::holder(port);
+            return Err(UpError::UsePort { port, program: program.name.clone(), holder });
+        }
+    }
+    Ok(())
+}
+
+/// Runs the command after `--`; `smallest` is this program.
+async fn run_command(command: &[String], url: &str) -> Result<ExitCode, UpError> {
+    let [name, args @ ..] = command else { return Ok(ExitCode::SUCCESS) };
+    let failed = |source| UpError::RunCommand { command: name.clone(), source };
+    let program = if name == "smallest" { std::env::current_exe().map_err(failed)? } else { name.into() };
+    let status = tokio::process::Command::new(program)
+        .args(args)
+        .env("SMALLEST_URL", url)
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(failed)?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// The signals that stop a service.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Supervision with real processes: the built `smallest` as the launcher, shells as programs.
+
+mod supervise;

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Generated files that are committed: written anew, or compared with what the code says now.
+#
+#   tools/generated.sh           writes them
+#   tools/generated.sh --check   fails with the difference when a committed one is old
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fresh="$(mktemp -d)"
+trap 'rm -rf "$fresh"' EXIT
+mkdir -p "$fresh/crds/generated"
+tools/with-libtorch.sh cargo run --locked --quiet -p crds >"$fresh/crds/generated/smallestdeployments.yaml"
+
+case "${1:-}" in
+  --check)
+    # `diff` walks the fresh files: each must be committed as it is.
+    (cd "$fresh" && find . -type f) | while read -r file; do
+      diff -u "$file" "$fresh/$file" || { echo "generated: $file is old; run 'make generate' and commit" >&2; exit 1; }
+    done
+    echo "generated: all committed files are as the code says" ;;
+  "")
+    cp -r "$fresh/." . && echo "generated: written" ;;
+  *) echo "generated: unknown argument '$1'" >&2; exit 2 ;;
+esac

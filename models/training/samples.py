@@ -59,8 +59,9 @@ def main():
     index = []
     for name, (group, voices, low, high) in WANTED.items():
         rows = [r for r in test[group] if r[3].startswith(voices) and low <= len(r[5]) / 16000 <= high and r[0] not in used]
-        ok = right_at_all(model, rows, a.lookahead)
-        good = [r for r, k in zip(rows, ok) if k] or (rows if a.any else [])
+        good = [r for r, k in zip(rows, right_at_all(model, rows, a.lookahead)) if k] or (rows if a.any else [])
+        if a.any and not good:
+            continue
         r = max(good, key=lambda r: len(set(r[0].split())))                # the richest sentence
         used.add(r[0])
         write_wav(out / f"{name}.wav", r[5])

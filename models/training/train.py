@@ -157,10 +157,10 @@ class Feed:
 class Keeper:
     """Worker 0: averaged weights, log, tests and checkpoints."""
 
-    def __init__(self, a, model, ctc, ema):
+    def __init__(self, a, model, ctc, ema, step):
         self.a, self.model, self.ctc, self.ema = a, model, ctc, ema
         self.test = torch.load(a.data / "test.pt") if (a.data / "test.pt").exists() else None
-        self.wall, self.last = time.time(), 0
+        self.wall, self.last = time.time(), step
 
     @torch.no_grad()
     def average(self, step):
@@ -206,7 +206,7 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
             o.load_state_dict(s)
             for g in o.param_groups:
                 g["peak"] = peak                                    # a new command line may ask for another rate
-    keeper = Keeper(a, model, ctc, ema) if rank == 0 else None
+    keeper = Keeper(a, model, ctc, ema, counter.value) if rank == 0 else None
     everything = [p for o in opts for g in o.param_groups for p in g["params"]]
     rng, mine, start = random.Random(f"{a.seed}/{rank}/{counter.value}/look"), 0, time.process_time()
     saved = counter.value
@@ -278,6 +278,7 @@ def main():
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, start at step {step}", flush=True)
     counter, cpu = mp.get_context("spawn").Value("l", step), mp.get_context("spawn").Array("d", a.workers)
     note_pids(a.run.parent, [os.getpid()])
+    cpu[0] = used
     if a.workers == 1:
         return work(0, a, model, ctc, ema, counter, cpu, used)
     model.share_memory(), ctc.share_memory()

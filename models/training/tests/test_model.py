@@ -1,0 +1,88 @@
+"""The training-time forward pass, the folded input scale, the tokenizer and the band loss against plain references."""
+import itertools
+import math
+
+import numpy as np
+import torch
+
+import lattice
+import model as M
+from export import tokenizer
+
+
+def features():
+    """Three rows of raw features with zero padding, and their lengths."""
+    torch.manual_seed(1)
+    n = torch.tensor([130, 97, 64])
+    x = torch.randn(3, 130, 80) * 3 - 8
+    for i, k in enumerate(n):
+        x[i, k:] = 0
+    return x, n
+
+
+def test_tokenizer_round_trip():
+    t = tokenizer()
+    for text in ("", "hello", "it's half past nine o'clock"):
+        assert t.encode(text).ids == M.tokens(text)
+        assert M.text_of(M.tokens(text)) == text
+
+
+def test_encoder_equals_the_stock_encoder_with_folded_input():
+    ours = M.build(dim=32, layers=2, channels=8, pred=16).eval()
+    stock = M.build(dim=32, layers=2, channels=8, pred=16).eval()
+    stock.load_state_dict(M.fold_input(ours.state_dict()))
+    x, n = features()
+    for look in M.LOOKAHEADS:
+        with torch.no_grad():
+            o = stock.encoder(input_features=x.clone(), attention_mask=torch.arange(130)[None] < n[:, None],
+                              num_lookahead_tokens=look)
+            h, m = M.encode(ours, x, n, look, torch.float32)
+        assert o.attention_mask.sum(-1).tolist() == m.tolist() == M.frames_out(n).tolist()
+        for i, k in enumerate(m):
+            assert torch.allclose(o.last_hidden_state[i, :k], h[i, :k], atol=2e-5)
+
+
+def test_own_backward_passes():
+    torch.manual_seed(2)
+    x = torch.randn(2, 7, 3, dtype=torch.double, requires_grad=True)
+    w, b = torch.randn(4, 3, dtype=torch.double, requires_grad=True), torch.randn(3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(M.Depthwise1d.apply, (x, w, b))
+    y, v = torch.randn(2, 9, 7, 3, dtype=torch.double, requires_grad=True), torch.randn(9, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(M.Depthwise2d.apply, (y, v, b))
+    assert torch.autograd.gradcheck(M.Skew.apply, (torch.randn(1, 2, 4, 7, dtype=torch.double, requires_grad=True),))
+
+
+def all_paths(blank, emit, T, U):
+    """-log of the sum over all transducer paths, one by one."""
+    total = []
+    for at in itertools.combinations_with_replacement(range(T), U):        # the frame of every token
+        s, u = 0., 0
+        for t in range(T):
+            while u < U and at[u] == t:
+                s += emit[t, u]
+                u += 1
+            s += blank[t, u]
+        total.append(s)
+    return -np.logaddexp.reduce(total)
+
+
+def test_band_loss_is_the_sum_over_all_paths():
+    rng = np.random.default_rng(3)
+    blank, emit = -rng.random((1, 6, 5)) * 3, -rng.random((1, 6, 5)) * 3
+    loss, db, de = lattice.forward_backward(blank, emit, np.zeros((1, 6), int), np.array([5]), np.array([3]))
+    assert math.isclose(loss[0], all_paths(blank[0], emit[0], 5, 3), rel_tol=1e-9)
+    for grad, part in ((db, blank), (de, emit)):
+        for t, u in itertools.product(range(6), range(3)):
+            part[0, t, u] += 1e-5
+            more = lattice.forward_backward(blank, emit, np.zeros((1, 6), int), np.array([5]), np.array([3]))[0][0]
+            part[0, t, u] -= 1e-5
+            assert abs((more - loss[0]) / 1e-5 - grad[0, t, u]) < 1e-3
+
+
+def test_band_follows_the_known_times():
+    at = list(range(2, 42))
+    lo = lattice.band_start(at, 40, 60)
+    assert lo[0] == 0 and lo[-1] + lattice.BAND - 1 == 40 and max(np.diff(lo)) <= 1
+    for t in range(60):
+        known = sum(a < t for a in at)
+        assert lo[t] <= known <= lo[t] + lattice.BAND - 1

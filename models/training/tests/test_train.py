@@ -1,0 +1,55 @@
+"""Training on tiny made-up shards: it runs, stops, goes on from its checkpoint, and can be exported."""
+import json
+import random
+
+import torch
+
+import make_data
+import optim
+import train
+
+
+def shard(path, seed):
+    """A shard of 12 random rows."""
+    r, rows = random.Random(seed), []
+    for _ in range(12):
+        n = r.randrange(150, 200)
+        rows.append(("go on", torch.randn(n, 80).half(), [200., 700.], "en", -26.))
+    make_data.save(make_data.pack(rows), path)
+
+
+def run(tmp_path, monkeypatch, stop):
+    """One training command."""
+    monkeypatch.setattr("sys.argv", ["train.py", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run"), "--stop", str(stop),
+                                     "--decay-from", "2", "--easy-until", "1", "--rnnt-from", "1", "--align-until", "3",
+                                     "--frames", "700", "--save", "2"])
+    train.main()
+    return torch.load(tmp_path / "run" / "checkpoint.pt")
+
+
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    shard(tmp_path / "data" / "easy_000000.pt", 1)
+    shard(tmp_path / "data" / "train_000000.pt", 2)
+    first = run(tmp_path, monkeypatch, 2)
+    assert first["step"] == 2
+    again = run(tmp_path, monkeypatch, 2)
+    assert again["step"] == 2 and all(torch.equal(v, again["model"][k]) for k, v in first["model"].items())
+    more = run(tmp_path, monkeypatch, 4)
+    assert more["step"] == 4 and more["cpu"] > first["cpu"]
+    assert any(not torch.equal(v, more["model"][k]) for k, v in first["model"].items())
+    assert all(torch.isfinite(v).all() for v in more["averaged"].values())
+    assert json.dumps(more["args"])
+
+
+def test_rate_rises_stays_and_falls():
+    assert optim.rate(0, 1000, 2000) < .02
+    assert optim.rate(500, 1000, 2000) == 1
+    assert abs(optim.rate(1500, 1000, 2000) - .5) < 1e-9
+    assert optim.rate(5000, 1000, 2000) == .01
+
+
+def test_tokens_are_spread_over_the_words():
+    at = train.align("go on", train.tokens("go on"), [200., 700.], 60)
+    assert len(at) == 6 and at == sorted(set(at)) and 5 <= at[0] <= 9 and 17 <= at[3] <= 21
+    assert train.align("go on", train.tokens("go on"), None, 60) is None

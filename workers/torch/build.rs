@@ -5,19 +5,20 @@
 //! passes linker arguments of a library on to nobody.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// The ABI this crate is written against; `tch` 0.24 wants exactly this version too.
 const TORCH_VERSION: &str = "2.11.0";
 
-fn main() {
+fn main() -> ExitCode {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=shim");
     let Some(root) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
-        fail("LIBTORCH is not set");
+        return fail("LIBTORCH is not set");
     };
     let lib = root.join("lib");
     if !lib.join("libtorch_cpu.so").exists() {
-        fail(&format!("{} has no libtorch_cpu.so", lib.display()));
+        return fail(&format!("{} has no libtorch_cpu.so", lib.display()));
     }
 
     let mut build = cc::Build::new();
@@ -35,13 +36,14 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
     println!("cargo:libtorch_lib={}", lib.display());
+    ExitCode::SUCCESS
 }
 
 /// Ends the build with one clear message.
-fn fail(problem: &str) -> ! {
+fn fail(problem: &str) -> ExitCode {
     eprintln!(
         "workers-torch needs libtorch {TORCH_VERSION}, but {problem}.\n\
          Run `export LIBTORCH=$(tools/libtorch.sh | tail -1)` in the repository root, or use `make build`."
     );
-    std::process::exit(1);
+    ExitCode::FAILURE
 }

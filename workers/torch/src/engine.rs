@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tch::{Kind, TchError};
 use workers_engine::{Engine, EngineError, EngineInfo, SlotOptions, SlotOutput, SlotWork};
@@ -69,6 +70,17 @@ struct Slot {
     ended: bool,
 }
 
+/// Where the time of a step went, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepTimes {
+    /// Samples to log-mel frames.
+    pub features: f64,
+    /// Subsampling and conformer blocks.
+    pub encoder: f64,
+    /// Projection, joint and prediction networks.
+    pub decoder: f64,
+}
+
 /// A loaded model with its slots.
 #[derive(Debug)]
 pub struct TorchEngine {
@@ -81,6 +93,7 @@ pub struct TorchEngine {
     decoder: Decoder,
     arena: Arena,
     slots: Vec<Slot>,
+    times: StepTimes,
 }
 
 impl TorchEngine {
@@ -136,7 +149,13 @@ impl TorchEngine {
             decoder,
             arena,
             slots: vec![Slot::default(); slots],
+            times: StepTimes::default(),
         })
+    }
+
+    /// Where the time of the last step went. On a GPU only the sum is exact: work is queued ahead.
+    pub fn times(&self) -> StepTimes {
+        self.times
     }
 
     /// Runs the shapes that serving will use, so that no first caller waits for a kernel to be made.
@@ -220,10 +239,16 @@ impl TorchEngine {
                 valid: batch.stage_valid(row, 0),
             })
             .collect();
+        let begin = Instant::now();
         let mels = self.features.extract(&rows, batch.stage_frames(0))?;
+        let features = begin.elapsed().as_secs_f64();
         let hidden = self.subsampling.forward(&mels, batch, &mut self.arena.stages)?;
         let encoded = self.conformer.forward(hidden, batch, &mut self.arena)?;
-        self.decoder.search(&encoded, batch, &mut self.arena.decoder)
+        let encoder = begin.elapsed().as_secs_f64();
+        let tokens = self.decoder.search(&encoded, batch, &mut self.arena.decoder)?;
+        let decoder = begin.elapsed().as_secs_f64();
+        self.times = StepTimes { features, encoder: encoder - features, decoder: decoder - encoder };
+        Ok(tokens)
     }
 
     /// Moves a slot's bookkeeping past `work`.

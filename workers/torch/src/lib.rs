@@ -30,4 +30,4 @@ mod engine;
 
 pub use config::{Activation, Config, EncoderConfig, FeatureConfig};
 pub use device::DeviceChoice;
-pub use engine::{LoadOptions, Precision, TorchEngine};
+pub use engine::{LoadOptions, Precision, StepTimes, TorchEngine};

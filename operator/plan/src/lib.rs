@@ -1,1 +1,29 @@
-//! Placeholder.
+//! From a `SmallestDeployment` to what must run: text → read → validate → plan → local programs.
+//!
+//! ```text
+//! resource file ──read──▶ Documents ─┐
+//!                                    ├─validate──▶ Valid ──plan──▶ Plan { components, secrets, conditions }
+//! secrets, place ──────────▶ Fetched ┘               ▲               │
+//!                                   Observed, now ───┘               ├──▶ local::programs (`smallest up`)
+//!                                                                    └──▶ Kubernetes objects (not in this version)
+//! ```
+//!
+//! Everything here is pure: no clock, no file, no network, no randomness; they come in as arguments. After
+//! [`validate`] nothing can fail for reasons of input. Names are made in `names` and nowhere else.
+
+mod build;
+mod component;
+pub mod local;
+mod names;
+mod place;
+mod plan;
+mod resource;
+mod secret;
+mod validate;
+
+pub use component::{Component, ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value};
+pub use place::{LocalPlace, Place};
+pub use plan::{Condition, GeneratedSecret, Observed, Plan, plan};
+pub use resource::{Documents, ReadError, read};
+pub use secret::{SecretRef, SecretText, Secrets};
+pub use validate::{Fetched, Invalid, Valid, validate};

@@ -1,0 +1,169 @@
+//! `spec.gateway`: the API server that clients talk to.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pod::{Lifecycle, PodOptions, Scaling, SecretKeyRef};
+
+/// The gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.scaling))").message(
+    "gateway takes replicas (a fixed number) or scaling, not both: remove one"
+))]
+pub struct Gateway {
+    /// Fixed number of replicas; 1 when `scaling` is absent too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub replicas: Option<u32>,
+    /// Scaling by load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// How clients reach it.
+    #[serde(default)]
+    pub service: GatewayService,
+    /// Who may call it.
+    #[serde(default)]
+    pub auth: GatewayAuth,
+    /// What it accepts.
+    #[serde(default)]
+    pub limits: GatewayLimits,
+    /// How it ends.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Its pods.
+    #[serde(default)]
+    pub pod: PodOptions,
+}
+
+/// The Service in front of the gateway; `smallest up` listens on `port` of the local machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "self.type == 'LoadBalancer' || !has(self.loadBalancerSourceRanges) || size(self.loadBalancerSourceRanges) == 0"
+).message(
+    "loadBalancerSourceRanges needs type LoadBalancer: change the type or remove the ranges"
+))]
+pub struct GatewayService {
+    /// Kind of Service.
+    #[serde(default, rename = "type")]
+    pub type_: ServiceType,
+    /// Port of HTTP, WebSocket and gRPC alike.
+    #[serde(default = "GatewayService::default_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+    /// Annotations of the Service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Networks a load balancer lets in, as CIDR.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load_balancer_source_ranges: Vec<String>,
+}
+
+/// Kind of Service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// Inside the cluster only.
+    #[default]
+    ClusterIP,
+    /// On a port of every node.
+    NodePort,
+    /// Behind the cloud's load balancer.
+    LoadBalancer,
+}
+
+/// Who may call the gateway. Without any of it, only callers on the same machine get an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.secretRef) && self.allowAnonymous)").message(
+    "auth cannot ask for API keys and allow anonymous callers at once: remove secretRef or allowAnonymous"
+))]
+pub struct GatewayAuth {
+    /// API keys, one a line; the Secret's entry is `api-keys` unless `key` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+    /// Answers anyone who reaches the gateway.
+    #[serde(default)]
+    pub allow_anonymous: bool,
+}
+
+/// What the gateway accepts before it answers 429.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayLimits {
+    /// Largest request body, bytes.
+    #[serde(default = "GatewayLimits::default_body")]
+    #[schemars(range(min = 1024, max = 4_294_967_296_u64))]
+    pub max_body_bytes: u64,
+    /// Batch requests at a time, in each replica.
+    #[serde(default = "GatewayLimits::default_requests")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_active_requests: u32,
+    /// Live streams at a time, in each replica.
+    #[serde(default = "GatewayLimits::default_streams")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_streams: u32,
+    /// Longest wait for a worker, seconds.
+    #[serde(default = "GatewayLimits::default_queue_timeout")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub queue_timeout_seconds: u32,
+    /// Longest time for a batch request, seconds.
+    #[serde(default = "GatewayLimits::default_request_timeout")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub request_timeout_seconds: u32,
+}
+
+impl GatewayService {
+    fn default_port() -> u16 {
+        7100
+    }
+}
+
+impl Default for GatewayService {
+    fn default() -> Self {
+        Self {
+            type_: ServiceType::default(),
+            port: Self::default_port(),
+            annotations: BTreeMap::new(),
+            load_balancer_source_ranges: Vec::new(),
+        }
+    }
+}
+
+impl GatewayLimits {
+    /// 250 MB, as the public service takes.
+    fn default_body() -> u64 {
+        262_144_000
+    }
+
+    fn default_requests() -> u32 {
+        256
+    }
+
+    fn default_streams() -> u32 {
+        1_000
+    }
+
+    fn default_queue_timeout() -> u32 {
+        30
+    }
+
+    fn default_request_timeout() -> u32 {
+        300
+    }
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: Self::default_body(),
+            max_active_requests: Self::default_requests(),
+            max_streams: Self::default_streams(),
+            queue_timeout_seconds: Self::default_queue_timeout(),
+            request_timeout_seconds: Self::default_request_timeout(),
+        }
+    }
+}

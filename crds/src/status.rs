@@ -1,0 +1,132 @@
+//! `status`: what the operator found. Written by the operator alone.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SmallestDeploymentStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Progressing`, `Degraded` and one for each part, each with a reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Where clients find the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+    /// The gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<ComponentStatus>,
+    /// The ASR workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asr: Option<ComponentStatus>,
+    /// The TTS workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tts: Option<ComponentStatus>,
+    /// Live streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<StreamsStatus>,
+    /// Waiting work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
+    /// The license.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<LicenseStatus>,
+    /// The models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelStatus>,
+    /// The last five changes of a number of replicas, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub scale_decisions: Vec<ScaleDecision>,
+}
+
+/// Where clients find the service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// HTTP and WebSocket, such as `http://quickstart-gateway.default.svc:7100`.
+    pub http: String,
+    /// gRPC, `host:port`.
+    pub grpc: String,
+}
+
+/// One component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentStatus {
+    /// Replicas that exist.
+    pub replicas: u32,
+    /// Replicas that are ready.
+    pub ready_replicas: u32,
+    /// Label selector of its pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// `ready/replicas`, for people.
+    pub summary: String,
+}
+
+/// Live streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamsStatus {
+    /// Streams in progress.
+    pub used: u32,
+    /// Streams the workers can carry.
+    pub capacity: u32,
+    /// `used/capacity`, for people.
+    pub summary: String,
+}
+
+/// Waiting work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// Requests and sessions that wait.
+    pub depth: u64,
+    /// Age of the oldest, milliseconds.
+    pub oldest_wait_ms: u64,
+}
+
+/// The license.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LicenseStatus {
+    /// `Valid`, `GracePeriod`, or the reason why not.
+    pub state: String,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+}
+
+/// One model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelStatus {
+    /// Its name.
+    pub name: String,
+    /// The digest the workers serve.
+    pub sha256: String,
+    /// Workers that serve it.
+    pub ready_replicas: u32,
+}
+
+/// Why a number of replicas changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleDecision {
+    /// When.
+    pub time: Time,
+    /// `gateway`, `asr` or `tts`.
+    pub component: String,
+    /// Replicas before.
+    pub from: u32,
+    /// Replicas after.
+    pub to: u32,
+    /// What was measured, such as `batchQueueDepth=12 target=4`.
+    pub inputs: String,
+}

@@ -1,0 +1,175 @@
+//! `spec.asr` and `spec.tts`: the workers that hold a model.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pod::{Lifecycle, PodOptions, Scaling};
+
+/// Workers of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.scaling))").message(
+    "workers take replicas (a fixed number) or scaling, not both: remove one"
+))]
+#[x_kube(validation = Rule::new("!(self.device == 'cpu' && has(self.gpu))").message(
+    "device cpu uses no GPU: remove gpu, or set device to cuda or auto"
+))]
+#[x_kube(validation = Rule::new("self.models.all(a, self.models.exists_one(b, b.name == a.name))").message(
+    "two models share a name: give each its own"
+))]
+pub struct Worker {
+    /// Models to serve.
+    #[schemars(length(min = 1, max = 3))]
+    pub models: Vec<Model>,
+    /// Where downloaded models are kept.
+    #[serde(default)]
+    pub cache: Cache,
+    /// What computes.
+    #[serde(default)]
+    pub device: Device,
+    /// GPUs of each replica; 1 `nvidia.com/gpu` with device `cuda` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+    /// Live streams of each replica; measured at start when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub slots: Option<u32>,
+    /// Batching; measured at start when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    /// CPU threads of the engine; all the program may use when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<u32>,
+    /// Fixed number of replicas; 1 when `scaling` is absent too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub replicas: Option<u32>,
+    /// Scaling by load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// Port of health; 2233 for ASR and 8876 for TTS when absent. Under `smallest up` further replicas take
+    /// the following ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: Option<u16>,
+    /// Port of metrics; 9090 for ASR and 9190 for TTS when absent, counted on like `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub metrics_port: Option<u16>,
+    /// How a worker ends.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Its pods.
+    #[serde(default)]
+    pub pod: PodOptions,
+}
+
+/// A model, in the folder layout of Hugging Face.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// Name that clients ask for.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Folder of the model: `https://…` or `file:///…`; under `smallest up` also `file:PATH`, relative to
+    /// the resource's own file.
+    #[schemars(regex(pattern = r"^(https?://|file:)[^\s]+$"))]
+    pub url: String,
+    /// SHA-256 of the model, 64 lower-case hexadecimal digits: what
+    /// `sha256sum config.json model.safetensors tokenizer.json | sha256sum` prints in its folder.
+    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub sha256: String,
+}
+
+/// Where downloaded models are kept: at most one of the kinds; an `emptyDir` when none is named.
+/// `smallest up` keeps them in the user's cache folder, whatever is named here.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[has(self.hostPath), has(self.persistentVolumeClaim), has(self.existingClaim)].filter(x, x).size() <= 1"
+).message("name at most one of hostPath, persistentVolumeClaim and existingClaim"))]
+pub struct Cache {
+    /// Size limit of an `emptyDir`, or size of a new claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// A folder of the node, shared by its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_path: Option<HostPathCache>,
+    /// A new claim, kept when the deployment is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<VolumeClaimCache>,
+    /// A claim that is there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub existing_claim: Option<String>,
+}
+
+/// A folder of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostPathCache {
+    /// Absolute path.
+    #[schemars(regex(pattern = r"^/.+$"))]
+    pub path: String,
+}
+
+/// A new claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeClaimCache {
+    /// Storage class; the cluster's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// Access modes; `ReadWriteMany` when absent, since all replicas share it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Device {
+    /// A GPU when there is one.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU, or not ready.
+    Cuda,
+}
+
+/// GPUs of each replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Gpu {
+    /// How many.
+    #[serde(default = "Gpu::default_count")]
+    #[schemars(range(min = 1, max = 16))]
+    pub count: u32,
+    /// Resource to ask the scheduler for, such as `nvidia.com/gpu` or a MIG slice `nvidia.com/mig-1g.10gb`.
+    #[serde(default = "Gpu::default_resource")]
+    #[schemars(length(min = 1, max = 253))]
+    pub resource_name: String,
+}
+
+/// Batching of requests that are not live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Batch {
+    /// Most requests in one batch.
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_size: u32,
+}
+
+impl Gpu {
+    fn default_count() -> u32 {
+        1
+    }
+
+    fn default_resource() -> String {
+        "nvidia.com/gpu".to_owned()
+    }
+}

@@ -1,0 +1,40 @@
+//! One builder for each component: [`Valid`] → [`Component`]. They decide nothing that `validate` could refuse.
+
+mod gateway;
+mod license_proxy;
+mod redis;
+mod worker;
+
+pub(crate) use gateway::gateway;
+pub(crate) use redis::{redis, redis_secrets};
+pub(crate) use worker::asr;
+
+use crate::component::{EnvVar, Value, text};
+use crate::names;
+use crate::validate::{Valid, ValidRedis};
+
+/// Environment of every serving program.
+fn serving_env(valid: &Valid) -> Vec<EnvVar> {
+    let redis = match &valid.redis {
+        ValidRedis::Embedded { .. } => Value::Secret(names::redis_secret(&valid.name, names::REDIS_URL)),
+        ValidRedis::ExternalUrl(url) => Value::Text(url.clone()),
+        ValidRedis::ExternalSecret(reference) => Value::Secret(reference.clone()),
+    };
+    let mut env = common_env(valid);
+    env.push(EnvVar { name: "REDIS_URL", value: redis });
+    env.push(text("SMALLEST_DEPLOYMENT", names::scope(&valid.namespace, &valid.name)));
+    env.push(text("LICENSE_PROXY_URL", format!("http://127.0.0.1:{}", valid.license.port)));
+    env
+}
+
+/// Environment of every program of ours.
+fn common_env(valid: &Valid) -> Vec<EnvVar> {
+    let mut env = Vec::new();
+    env.extend(valid.log_filter.as_ref().map(|filter| text("RUST_LOG", filter)));
+    env.extend(valid.otlp_endpoint.as_ref().map(|url| text("OTEL_EXPORTER_OTLP_ENDPOINT", url)));
+    env
+}
+
+fn milliseconds(seconds: u32) -> u64 {
+    u64::from(seconds) * 1000
+}

@@ -1,0 +1,55 @@
+//! The gateway: what clients talk to.
+
+use crate::build::license_proxy::license_proxy;
+use crate::build::{milliseconds, serving_env};
+use crate::component::{Component, ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value, text};
+use crate::names;
+use crate::validate::{Valid, ValidRedis};
+
+const API_KEYS: &str = "api-keys";
+
+pub(crate) fn gateway(valid: &Valid) -> Component {
+    let gateway = &valid.gateway;
+    let keys = gateway.api_keys.iter();
+    let main = Container {
+        kind: ComponentKind::Gateway,
+        role: Role::Main,
+        command: names::GATEWAY.to_owned(),
+        args: Vec::new(),
+        env: env(valid),
+        files: keys.map(|keys| File { name: API_KEYS, content: keys.clone() }).collect(),
+        ports: vec![Port { name: "http", number: gateway.port }],
+        probe: Probe::Http { port: "http", path: "/health" },
+        drain_seconds: gateway.drain_seconds,
+    };
+    let redis = matches!(valid.redis, ValidRedis::Embedded { .. }).then_some(ComponentKind::Redis);
+    let workers = valid.asr.as_ref().map(|_| ComponentKind::Asr);
+    Component {
+        kind: ComponentKind::Gateway,
+        name: names::object(&valid.name, ComponentKind::Gateway),
+        replicas: gateway.replicas,
+        needs: redis.into_iter().chain([ComponentKind::LicenseProxy]).chain(workers).collect(),
+        containers: vec![license_proxy(valid), main],
+    }
+}
+
+fn env(valid: &Valid) -> Vec<EnvVar> {
+    let gateway = &valid.gateway;
+    let limits = &gateway.limits;
+    let mut env = serving_env(valid);
+    env.push(text("HOST", valid.place.host()));
+    env.push(EnvVar { name: "PORT", value: Value::Port("http") });
+    if gateway.api_keys.is_some() {
+        env.push(EnvVar { name: "API_KEYS_FILE", value: Value::File(API_KEYS) });
+    }
+    if gateway.allow_anonymous {
+        env.push(text("ALLOW_ANONYMOUS", "true"));
+    }
+    env.push(text("MAX_BODY_BYTES", limits.max_body_bytes));
+    env.push(text("MAX_ACTIVE_REQUESTS", limits.max_active_requests));
+    env.push(text("MAX_STREAMS", limits.max_streams));
+    env.push(text("QUEUE_TIMEOUT_MS", milliseconds(limits.queue_timeout_seconds)));
+    env.push(text("REQUEST_TIMEOUT_MS", milliseconds(limits.request_timeout_seconds)));
+    env.push(text("DRAIN_TIMEOUT_MS", milliseconds(gateway.drain_seconds)));
+    env
+}

@@ -1,0 +1,61 @@
+//! Workers: one engine each, behind the queue.
+
+use crate::build::license_proxy::license_proxy;
+use crate::build::{milliseconds, serving_env};
+use crate::component::{Component, ComponentKind, Container, EnvVar, Port, Probe, Role, Value, text};
+use crate::names;
+use crate::place::Place;
+use crate::validate::{Valid, ValidWorker};
+
+/// Where models are kept in a pod.
+const CLUSTER_CACHE: &str = "/smallest/models";
+
+pub(crate) fn asr(valid: &Valid, worker: &ValidWorker) -> Component {
+    let main = Container {
+        kind: ComponentKind::Asr,
+        role: Role::Main,
+        command: names::WORKER.to_owned(),
+        args: vec![Value::Text("asr".to_owned())],
+        env: env(valid, worker),
+        files: Vec::new(),
+        ports: vec![
+            Port { name: "health", number: worker.port },
+            Port { name: "metrics", number: worker.metrics_port },
+        ],
+        probe: Probe::Http { port: "health", path: "/health" },
+        drain_seconds: worker.drain_seconds,
+    };
+    Component {
+        kind: ComponentKind::Asr,
+        name: names::object(&valid.name, ComponentKind::Asr),
+        replicas: worker.replicas,
+        needs: vec![ComponentKind::Redis, ComponentKind::LicenseProxy],
+        containers: vec![license_proxy(valid), main],
+    }
+}
+
+fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
+    let cache = match &valid.place {
+        Place::Local(local) => local.cache_dir.display().to_string(),
+        Place::Cluster => CLUSTER_CACHE.to_owned(),
+    };
+    let device = match worker.device {
+        crds::Device::Auto => "auto",
+        crds::Device::Cpu => "cpu",
+        crds::Device::Cuda => "cuda",
+    };
+    let mut env = serving_env(valid);
+    env.push(text("HOST", valid.place.host()));
+    env.push(EnvVar { name: "PORT", value: Value::Port("health") });
+    env.push(EnvVar { name: "METRICS_PORT", value: Value::Port("metrics") });
+    env.push(text("MODEL_NAME", &worker.model.name));
+    env.push(text("MODEL_URL", &worker.model.url));
+    env.push(text("MODEL_CHECKSUM", format!("sha256:{}", worker.model.sha256)));
+    env.push(text("MODEL_CACHE_DIR", cache));
+    env.push(text("DEVICE", device));
+    env.push(text("DRAIN_TIMEOUT_MS", milliseconds(worker.drain_seconds)));
+    env.push(text("SLOTS", worker.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())));
+    env.extend(worker.max_batch.map(|size| text("MAX_BATCH_SIZE", size)));
+    env.extend(worker.threads.map(|threads| text("TORCH_THREADS", threads)));
+    env
+}

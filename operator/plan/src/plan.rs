@@ -1,0 +1,92 @@
+//! [`plan`]: what must run, what is waited for and why, from a [`Valid`] deployment and what was observed. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
+
+use crate::build;
+use crate::component::Component;
+use crate::names;
+use crate::place::Place;
+use crate::secret::{SecretRef, SecretText};
+use crate::validate::{Valid, ValidRedis};
+
+/// What was found of an earlier run, or was drawn for this one.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Password of the embedded Redis: the one it has, or a fresh random one of letters and digits.
+    pub redis_password: SecretText,
+}
+
+/// What must run. So specific that whoever carries it out has nothing left to decide.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// `namespace/name`.
+    pub deployment: String,
+    /// Where it is for.
+    pub place: Place,
+    /// Secrets that the plan itself makes.
+    pub secrets: Vec<GeneratedSecret>,
+    /// What must run, in the order of starting.
+    pub components: Vec<Component>,
+    /// What is not so, and why.
+    pub conditions: Vec<Condition>,
+}
+
+/// One entry of a Secret that the plan makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GeneratedSecret {
+    /// Where it is.
+    pub reference: SecretRef,
+    /// What it is.
+    pub value: SecretText,
+}
+
+/// A condition of the resource's status.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Such as `TTSReady`.
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// A stable word.
+    pub reason: &'static str,
+    /// For people: what is so, and what to do.
+    pub message: String,
+    /// Generation of the spec it speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Since when.
+    pub last_transition_time: Time,
+}
+
+/// Plans a deployment. The same input gives the same plan.
+pub fn plan(valid: &Valid, observed: &Observed, now: &Time) -> Plan {
+    let mut components = Vec::new();
+    if let ValidRedis::Embedded { port, auth } = valid.redis {
+        components.push(build::redis(valid, port, auth));
+    }
+    components.extend(valid.asr.iter().map(|worker| build::asr(valid, worker)));
+    components.push(build::gateway(valid));
+    Plan {
+        deployment: names::scope(&valid.namespace, &valid.name),
+        place: valid.place.clone(),
+        secrets: build::redis_secrets(valid, observed),
+        components,
+        conditions: conditions(valid, now),
+    }
+}
+
+fn conditions(valid: &Valid, now: &Time) -> Vec<Condition> {
+    let not_served = Condition {
+        type_: "TTSReady",
+        status: "False",
+        reason: "NotYetServed",
+        message: "this version has no engine for speech synthesis: nothing runs for spec.tts".to_owned(),
+        observed_generation: valid.generation,
+        last_transition_time: now.clone(),
+    };
+    valid.tts_asked.then_some(not_served).into_iter().collect()
+}

@@ -9,8 +9,7 @@ use crate::args::StatusArgs;
 use crate::error::{CliError, exit};
 use crate::terminal::{self, Paint, Palette};
 use crate::up::probe::Prober;
-use crate::up::program::Probe;
-use crate::up::run_state::{self, ProgramState, RunState};
+use crate::up::run_state::{self, RunState};
 use metrics::Summary;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -80,7 +79,11 @@ async fn look(prober: &Prober, state: RunState) -> Status {
     let mut not_ready = Vec::new();
     let mut exposition = String::new();
     for program in &state.programs {
-        not_ready.push(prober.check(&probe_of(program)).await.err());
+        let ready = match &program.probe_path {
+            None => prober.ping(program.probe_port).await,
+            Some(path) => prober.get(program.probe_port, path).await.map(|_| ()),
+        };
+        not_ready.push(ready.err());
         if program.probe_path.is_some() {
             for port in &program.ports {
                 exposition.push_str(&prober.get(*port, "/metrics").await.unwrap_or_default());
@@ -89,13 +92,6 @@ async fn look(prober: &Prober, state: RunState) -> Status {
         }
     }
     Status { state, not_ready, summary: Summary::of(&exposition) }
-}
-
-fn probe_of(program: &ProgramState) -> Probe {
-    match &program.probe_path {
-        None => Probe::Redis { port: program.probe_port },
-        Some(path) => Probe::Http { port: program.probe_port, path: path.clone() },
-    }
 }
 
 fn print(statuses: &[Status]) {

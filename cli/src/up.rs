@@ -9,7 +9,6 @@ pub mod logs;
 pub mod plan;
 pub mod ports;
 pub mod probe;
-pub mod program;
 pub mod run_state;
 pub mod supervise;
 
@@ -22,8 +21,10 @@ use crate::args::{Service, UpArgs};
 use crate::demo;
 use crate::error::CliError;
 use crate::wav::Recording;
-use plan::Deployment;
+use operator_plan::local::{LocalFile, LocalRun};
 use service::LocalService;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,9 +33,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs the command to its end: Ctrl-C, SIGTERM, a closed terminal, or the end of the command after `--`.
 pub async fn run(args: UpArgs) -> Result<ExitCode, CliError> {
     let deployment = plan::load(&args.file, args.ports)?;
-    let claim = run_state::claim(&run_state::folder(), &deployment.name).map_err(UpError::from)?;
+    let claim = run_state::claim(&run_state::folder(), &deployment.deployment).map_err(UpError::from)?;
     check_ports(&deployment)?;
-    deployment.write_files()?;
+    write_files(&deployment)?;
     let mut signals = Signals::listen().map_err(UpError::Listen)?;
     let mut service = LocalService::new(claim, args.file.clone(), &deployment)?;
     let outcome = tokio::select! {
@@ -48,7 +49,7 @@ pub async fn run(args: UpArgs) -> Result<ExitCode, CliError> {
 /// Starts everything and does what was asked for; without a command after `--` it never returns by itself.
 async fn serve(
     args: &UpArgs,
-    deployment: &Deployment,
+    deployment: &LocalRun,
     service: &mut LocalService,
 ) -> Result<ExitCode, CliError> {
     service.start(&deployment.programs, Duration::from_secs(args.ready_timeout)).await?;
@@ -60,7 +61,7 @@ async fn serve(
         show(args, &deployment.url).await?;
         drop(held);
     }
-    service.note(&format!("{} is up at {}; Ctrl-C stops it", deployment.name, deployment.url)).await;
+    service.note(&format!("{} is up at {}; Ctrl-C stops it", deployment.deployment, deployment.url)).await;
     std::future::pending().await
 }
 
@@ -89,12 +90,28 @@ fn demo_audio(args: &UpArgs) -> Result<PathBuf, UpError> {
     })
 }
 
-fn check_ports(deployment: &Deployment) -> Result<(), UpError> {
+fn check_ports(deployment: &LocalRun) -> Result<(), UpError> {
     for program in &deployment.programs {
         if let Some(port) = program.ports.iter().copied().find(|port| !ports::is_free(*port)) {
             let holder = ports::holder(port);
             return Err(UpError::UsePort { port, program: program.name.clone(), holder });
         }
+    }
+    Ok(())
+}
+
+/// Writes the files of all programs, readable by this user alone.
+fn write_files(deployment: &LocalRun) -> Result<(), UpError> {
+    for LocalFile { path, content } in deployment.programs.iter().flat_map(|program| &program.files) {
+        let write = || {
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // Removed first: the mode of a file that is there already would stay.
+            let _ = std::fs::remove_file(path);
+            let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+            file.write_all(content.expose().as_bytes())
+        };
+        write().map_err(|source| UpError::WriteFile { path: path.clone(), source })?;
     }
     Ok(())
 }

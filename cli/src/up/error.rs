@@ -28,6 +28,15 @@ pub enum UpError {
         /// Who has it, where this user may know.
         holder: Option<Holder>,
     },
+    /// A file of a program cannot be written.
+    #[error("failed to write {}; set SMALLEST_STATE_DIR to a folder that can be written", path.display())]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
     /// Signals cannot be heard.
     #[error("failed to listen for Ctrl-C")]
     Listen(#[source] std::io::Error),
@@ -78,6 +87,7 @@ impl UpError {
             Self::Plan(error) => error.reason(),
             Self::Claim(_) => "Claim",
             Self::UsePort { .. } => "UsePort",
+            Self::WriteFile { .. } => "WriteFile",
             Self::Listen(_) => "Listen",
             Self::PrepareProbes(_) => "PrepareProbes",
             Self::StartProgram { .. } => "StartProgram",

@@ -49,6 +49,19 @@ pub fn find_free(count: usize) -> std::io::Result<Vec<u16>> {
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
+/// The first of `count` ports in a row that are all free at this moment.
+pub fn find_free_block(count: usize) -> std::io::Result<u16> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        let first = find_free(1)?[0];
+        let last = usize::from(first) + count.saturating_sub(1);
+        if last <= usize::from(u16::MAX) && (first..=last as u16).all(is_free) {
+            return Ok(first);
+        }
+    }
+    Err(std::io::ErrorKind::AddrInUse.into())
+}
+
 /// Inodes of the sockets that listen on `port`, from the text of `/proc/net/tcp`.
 fn listening_inodes(table: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
@@ -104,6 +117,12 @@ mod tests {
         drop(listener);
         assert!(is_free(port));
         assert_eq!(holder(port), None);
+    }
+
+    #[test]
+    fn a_block_of_ports_is_free_from_end_to_end() {
+        let first = find_free_block(8).unwrap();
+        assert!((first..first + 8).all(is_free));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Comes in: a [`Probe`]. Goes out: ready, or why not in the program's own words (bounded).
 
-use super::program::Probe;
+use operator_plan::local::Probe;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,11 +30,14 @@ impl Prober {
     /// `Ok` when the program is ready, else why not.
     pub async fn check(&self, probe: &Probe) -> Result<(), String> {
         match probe {
-            Probe::Redis { port } => tokio::time::timeout(PATIENCE, ping_redis(*port))
-                .await
-                .map_err(|_| "no answer to PING".to_owned())?,
+            Probe::Redis { port } => self.ping(*port).await,
             Probe::Http { port, path } => self.get(*port, path).await.map(|_| ()),
         }
+    }
+
+    /// `Ok` when a Redis answers, else why not.
+    pub async fn ping(&self, port: u16) -> Result<(), String> {
+        tokio::time::timeout(PATIENCE, ping_redis(port)).await.map_err(|_| "no answer to PING".to_owned())?
     }
 
     /// The body of a 2xx answer, else why there is none.
@@ -105,7 +108,7 @@ mod tests {
     async fn nobody_there_is_said_in_plain_words() {
         let port = crate::up::ports::find_free(1).unwrap()[0];
         let prober = Prober::new().unwrap();
-        let http = prober.check(&Probe::Http { port, path: "/".into() }).await;
+        let http = prober.check(&Probe::Http { port, path: "/" }).await;
         assert_eq!(http, Err("nothing listens yet".to_owned()));
         assert_eq!(prober.check(&Probe::Redis { port }).await, Err("nothing listens yet".to_owned()));
     }

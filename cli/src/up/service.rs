@@ -4,18 +4,20 @@
 //! program that was not and why. Stopping goes the other way round.
 
 use super::logs::Logs;
-use super::plan::Deployment;
 use super::probe::Prober;
-use super::program::{Probe, Program};
 use super::run_state::{Claim, ProgramState, RunState};
-use super::supervise::{State, Supervised};
+use super::supervise::{State, Supervised, Watcher};
 use super::{Signals, UpError};
 use crate::terminal::{Paint, Palette};
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use operator_plan::local::{LocalRun, Probe, Program};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 
 /// Between two probes of a program that starts.
@@ -37,11 +39,11 @@ pub(super) struct LocalService {
 
 impl LocalService {
     /// Nothing started yet.
-    pub(super) fn new(claim: Claim, file: PathBuf, deployment: &Deployment) -> Result<Self, UpError> {
+    pub(super) fn new(claim: Claim, file: PathBuf, deployment: &LocalRun) -> Result<Self, UpError> {
         let width = deployment.programs.iter().map(|program| program.name.len()).max().unwrap_or(0).max(8);
         let (logs, writer) = Logs::start(width, Palette::stderr());
         let state = RunState {
-            deployment: deployment.name.clone(),
+            deployment: deployment.deployment.clone(),
             supervisor: std::process::id(),
             file: std::fs::canonicalize(&file).unwrap_or(file),
             started_at_ms: now_ms(),
@@ -52,21 +54,36 @@ impl LocalService {
         Ok(Self { programs: Vec::new(), logs, writer, prober, claim: Some(claim), state, state_writer: None })
     }
 
-    /// Starts the programs one after the other, each when the one before is ready.
+    /// Starts the programs in order, each as soon as those that it needs are ready; returns when all are.
     pub(super) async fn start(&mut self, programs: &[Program], patience: Duration) -> Result<(), UpError> {
-        let began = tokio::time::Instant::now();
-        for (index, program) in programs.iter().enumerate() {
-            let paint = Paint::of_program(index);
-            let supervised =
-                Supervised::start(program.clone(), THIS_PROGRAM.into(), paint, self.logs.clone());
-            self.programs.push(supervised);
-            let supervised = self.programs.last().expect("one was pushed the line before");
-            let since = tokio::time::Instant::now();
-            self.await_ready(supervised, patience.saturating_sub(began.elapsed())).await?;
-            supervised.was_ready();
-            let ports = program.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-            let took = since.elapsed().as_secs_f32();
-            self.note(&format!("{} is ready after {took:.2} s (port {ports})", program.name)).await;
+        let began = Instant::now();
+        let deadline = began + patience;
+        let mut ready: HashSet<&str> = HashSet::new();
+        let mut starting = FuturesUnordered::new();
+        let mut waiting: Vec<(usize, &Program)> = programs.iter().enumerate().collect();
+        while ready.len() < programs.len() {
+            let (startable, others) = waiting
+                .into_iter()
+                .partition(|(_, program)| program.after.iter().all(|name| ready.contains(&**name)));
+            waiting = others;
+            let startable: Vec<(usize, &Program)> = startable;
+            for (index, program) in startable {
+                let supervised = Supervised::start(
+                    program.clone(),
+                    THIS_PROGRAM.into(),
+                    Paint::of_program(index),
+                    self.logs.clone(),
+                );
+                let (prober, logs) = (self.prober.clone(), self.logs.clone());
+                starting.push(await_ready(supervised.watcher(), prober, logs, deadline));
+                self.programs.push(supervised);
+            }
+            // A plan whose programs wait for each other in a circle ends here instead of never.
+            let Some(name) = starting.next().await else { break };
+            let name = name?;
+            if let Some(program) = programs.iter().find(|program| program.name == name) {
+                ready.insert(&program.name);
+            }
         }
         self.keep_state();
         self.note(&format!("everything is ready after {:.2} s", began.elapsed().as_secs_f32())).await;
@@ -88,7 +105,11 @@ impl LocalService {
         self.note("stopping; Ctrl-C again stops at once").await;
         let mut hurry = false;
         while let Some(supervised) = self.programs.pop() {
-            let drain = if hurry { Duration::ZERO } else { supervised.program().drain };
+            let drain = if hurry {
+                Duration::ZERO
+            } else {
+                Duration::from_secs(supervised.program().drain_seconds.into())
+            };
             supervised.order_stop(drain);
             if !hurry {
                 tokio::select! {
@@ -108,36 +129,6 @@ impl LocalService {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.writer).await;
     }
 
-    async fn await_ready(&self, supervised: &Supervised, patience: Duration) -> Result<(), UpError> {
-        let program = supervised.program();
-        let mut states = supervised.state();
-        let mut last_why = String::new();
-        let mut said = tokio::time::Instant::now();
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            if let State::GivenUp { ended } = &*states.borrow_and_update() {
-                return Err(UpError::StartProgram { program: program.name.clone(), ended: ended.clone() });
-            }
-            match self.prober.check(&program.probe).await {
-                Ok(()) => return Ok(()),
-                Err(why) if tokio::time::Instant::now() >= deadline => {
-                    let seconds = patience.as_secs();
-                    return Err(UpError::AwaitProgram { program: program.name.clone(), seconds, why });
-                }
-                Err(why) => {
-                    // A reason is told when it has stood for a while, and once.
-                    if why != last_why {
-                        (last_why, said) = (why, tokio::time::Instant::now());
-                    } else if said.elapsed() >= Duration::from_secs(1) {
-                        self.note(&format!("{} is not ready: {last_why}", program.name)).await;
-                        said += Duration::from_hours(1);
-                    }
-                }
-            }
-            let _ = tokio::time::timeout(PROBE_EVERY, states.changed()).await;
-        }
-    }
-
     /// Keeps the state file up to date from now on.
     fn keep_state(&mut self) {
         let Some(claim) = self.claim.take() else { return };
@@ -145,6 +136,44 @@ impl LocalService {
         self.state_writer =
             Some(tokio::spawn(write_states(claim, self.state.clone(), receivers, self.logs.clone())));
     }
+}
+
+/// Probes a program until it is ready; its name comes back.
+async fn await_ready(
+    mut program: Watcher,
+    prober: Prober,
+    logs: Logs,
+    deadline: Instant,
+) -> Result<String, UpError> {
+    let began = Instant::now();
+    let name = program.program().name.clone();
+    let mut why = String::new();
+    let mut said = false;
+    loop {
+        if let State::GivenUp { ended } = program.state() {
+            return Err(UpError::StartProgram { program: name, ended });
+        }
+        match prober.check(&program.program().probe).await {
+            Ok(()) => break,
+            Err(_) if Instant::now() >= deadline => {
+                let seconds = began.elapsed().as_secs();
+                return Err(UpError::AwaitProgram { program: name, seconds, why });
+            }
+            // A reason is told once, when it has stood for a second.
+            Err(now) if now == why => {
+                if !said && began.elapsed() >= Duration::from_secs(1) {
+                    logs.note(format!("{name} is not ready: {why}")).await;
+                    said = true;
+                }
+            }
+            Err(now) => (why, said) = (now, false),
+        }
+        let _ = tokio::time::timeout(PROBE_EVERY, program.changed()).await;
+    }
+    program.was_ready();
+    let ports = program.program().ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    logs.note(format!("{name} is ready after {:.2} s (port {ports})", began.elapsed().as_secs_f32())).await;
+    Ok(name)
 }
 
 async fn write_states(claim: Claim, mut state: RunState, receivers: Vec<watch::Receiver<State>>, logs: Logs) {
@@ -166,7 +195,7 @@ async fn write_states(claim: Claim, mut state: RunState, receivers: Vec<watch::R
 fn program_state(program: &Program) -> ProgramState {
     let (probe_port, probe_path) = match &program.probe {
         Probe::Redis { port } => (*port, None),
-        Probe::Http { port, path } => (*port, Some(path.clone())),
+        Probe::Http { port, path } => (*port, Some((*path).to_owned())),
     };
     ProgramState {
         name: program.name.clone(),

@@ -6,10 +6,10 @@
 
 use super::backoff::Backoff;
 use super::logs::Logs;
-use super::program::Program;
 use crate::terminal::Paint;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use operator_plan::local::Program;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -50,7 +50,37 @@ pub enum State {
 pub struct Supervised {
     program: Arc<Program>,
     state: watch::Receiver<State>,
-    orders: watch::Sender<Orders>,
+    orders: Arc<watch::Sender<Orders>>,
+}
+
+/// Watches one program.
+#[derive(Debug)]
+pub struct Watcher {
+    program: Arc<Program>,
+    state: watch::Receiver<State>,
+    orders: Arc<watch::Sender<Orders>>,
+}
+
+impl Watcher {
+    /// What is run.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Where it stands now.
+    pub fn state(&mut self) -> State {
+        self.state.borrow_and_update().clone()
+    }
+
+    /// Waits until its state changes.
+    pub async fn changed(&mut self) {
+        let _ = self.state.changed().await;
+    }
+
+    /// Notes that it was ready once: from now on it is restarted for ever.
+    pub fn was_ready(&self) {
+        self.orders.send_modify(|orders| orders.was_ready = true);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +106,7 @@ impl Supervised {
             restarts: 0,
         };
         tokio::spawn(keeper.keep_running());
-        Self { program, state, orders }
+        Self { program, state, orders: Arc::new(orders) }
     }
 
     /// What is run.
@@ -89,9 +119,9 @@ impl Supervised {
         self.state.clone()
     }
 
-    /// Notes that it was ready once.
-    pub fn was_ready(&self) {
-        self.orders.send_modify(|orders| orders.was_ready = true);
+    /// Somebody who watches it, and tells it that it was ready.
+    pub fn watcher(&self) -> Watcher {
+        Watcher { program: self.program.clone(), state: self.state.clone(), orders: self.orders.clone() }
     }
 
     /// Orders it to stop: SIGTERM, then SIGKILL to the whole process group when the drain time is over.
@@ -150,7 +180,7 @@ impl Keeper {
             .args(["launch", "--parent", &std::process::id().to_string(), "--"])
             .arg(find_program(&program.command, &self.launcher))
             .args(&program.args)
-            .envs(&program.env)
+            .envs(program.env.iter().map(|(name, value)| (name, value.expose())))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

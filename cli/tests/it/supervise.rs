@@ -2,10 +2,10 @@
 
 use cli::terminal::{Paint, Palette};
 use cli::up::logs::Logs;
-use cli::up::program::{Probe, Program};
 use cli::up::supervise::{State, Supervised};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use operator_plan::local::{Probe, Program};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,9 +18,11 @@ fn shell(script: &str) -> Program {
         command: "sh".into(),
         args: vec!["-c".into(), script.into()],
         env: BTreeMap::new(),
+        files: Vec::new(),
         ports: Vec::new(),
         probe: Probe::Redis { port: 1 },
-        drain: Duration::from_secs(5),
+        after: Vec::new(),
+        drain_seconds: 5,
     }
 }
 
@@ -61,7 +63,7 @@ async fn wait_gone(pid: i32) {
 async fn a_killed_program_is_started_again() {
     let program = start(shell("sleep 1000"));
     let first = pid_of(&program).await;
-    program.was_ready();
+    program.watcher().was_ready();
     kill(Pid::from_raw(first as i32), Signal::SIGKILL).unwrap();
     let state = wait_for(&program, |state| matches!(state, State::Runs { restarts: 1, .. })).await;
     assert!(matches!(state, State::Runs { pid, .. } if pid != first));

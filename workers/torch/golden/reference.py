@@ -72,7 +72,9 @@ def offline(model, processor, audio, lookahead):
     """Encoder output [frames, hidden] and greedy path of one pass, checked against `generate`."""
     _, inputs = features(processor, audio)
     encoder, path = search(model, inputs, lookahead)
-    generated = model.generate(**inputs, num_lookahead_tokens=lookahead)
+    # the default bound counts the start token as well: a path with `max_symbols_per_step` in every frame loses its last
+    steps = model.config.max_symbols_per_step * len(encoder) + 1
+    generated = model.generate(**inputs, num_lookahead_tokens=lookahead, max_new_tokens=steps)
     assert_same_as_generate(model, path, generated)
     return encoder, path
 

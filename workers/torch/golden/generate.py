@@ -54,8 +54,8 @@ def set_up_torch():
 
 
 def write(name, out):
-    """Makes one model's folder beside its old one, then swaps them."""
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as scratch:
+    """Makes one model's folder elsewhere, then puts it in the place of the old one."""
+    with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
         made = Path(scratch) / name
         made.mkdir()
         if name == "demo-asr":

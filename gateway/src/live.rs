@@ -1,0 +1,374 @@
+//! The task that runs one live session: client input and worker events in, messages and client events out.
+//!
+//! All decisions are in [`LiveSession`]; this only moves bytes, and watches the clocks. It never waits for one
+//! side only: audio goes to the worker the moment there is room for it, and a client that does not read its
+//! results is cut off. Knows no protocol; an edge holds the [`LiveCall`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use metrics::{counter, histogram};
+use queue::ids::SessionId;
+use queue::session::{SessionEvent, ToWorker};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
+
+use crate::admit::Admitted;
+use crate::audio::raw::{RawReader, to_pcm16};
+use crate::audio::resample::{Aim, Resampler};
+use crate::audio::samples_to_ms;
+use crate::dispatch::cancel_session;
+use crate::error::Error;
+use crate::observe::Usage;
+use crate::relay::{Event, OUTAGE_LIMIT, SessionTicket};
+use crate::request::Live;
+use crate::serve::Gateway;
+use crate::session::{LiveEvent, LiveSession, Step};
+
+/// Client messages that may wait for the task; a message is up to 1 MiB, so few.
+const INPUTS: usize = 2;
+/// How often the clocks are looked at, at most.
+const TICK: Duration = Duration::from_secs(1);
+/// Longest wait for the queue to tell what it knows of a session.
+const INSPECT: Duration = Duration::from_secs(2);
+/// A worker that gives no sign of life for so many stall time-outs is given up.
+const STALLS: u32 = 4;
+
+/// Largest piece of live audio, bytes.
+pub const MAX_CHUNK_BYTES: usize = 1 << 20;
+
+/// What a client says.
+#[derive(Debug)]
+pub enum Input {
+    /// Audio in the encoding of the request.
+    Audio(Bytes),
+    /// Make everything so far final, and go on.
+    Finalize,
+    /// I am still here.
+    KeepAlive,
+    /// The audio is over.
+    End,
+    /// The client broke the protocol: the session ends with this.
+    Broken(Error),
+}
+
+/// A running session, as an edge sees it. Dropping `input` without [`Input::End`] means the client vanished.
+#[derive(Debug)]
+pub struct LiveCall {
+    /// The session.
+    pub session: SessionId,
+    /// What the client says. Waiting for room here is the back-pressure on its socket.
+    pub input: mpsc::Sender<Input>,
+    /// What the client is told; ends with the session.
+    pub events: mpsc::Receiver<LiveEvent>,
+    /// Why the session ended, when it was not its natural end.
+    pub failed: oneshot::Receiver<Error>,
+}
+
+/// Starts the task of an opened session.
+pub(crate) fn start(
+    gateway: Arc<Gateway>,
+    admitted: Admitted,
+    request: Live,
+    (state, ticket): (LiveSession, SessionTicket),
+) -> Result<LiveCall, Error> {
+    let session = ticket.id().clone();
+    let (input, inputs) = mpsc::channel(INPUTS);
+    let (events, told) = mpsc::channel(gateway.config.limits.max_unread_results.max(1));
+    let (failed, outcome) = oneshot::channel();
+    let ears = Ears::new(&request)?;
+    let now = Instant::now();
+    let span = tracing::Span::current();
+    let task = Task {
+        client: Client { inputs, events, ears, interim: request.interim, progress: request.progress },
+        resume_at: state.committed(),
+        state,
+        ticket,
+        outbox: None,
+        clocks: Clocks { opened: now, waiting: Some(now), worker: now, client: now, outage: None },
+        gateway,
+    };
+    tokio::spawn(
+        async move {
+            if let Err(e) = task.run().await {
+                // The edge may be gone; then nobody needs the reason.
+                drop(failed.send(e));
+            }
+            drop(admitted);
+        }
+        .instrument(span),
+    );
+    Ok(LiveCall { session, input, events: told, failed: outcome })
+}
+
+/// Raw audio of the client to samples at 16 kHz.
+struct Ears {
+    reader: RawReader,
+    resampler: Resampler,
+    mono: Vec<f32>,
+    resampled: Vec<f32>,
+    pcm: Vec<u8>,
+}
+
+impl Ears {
+    fn new(request: &Live) -> Result<Self, Error> {
+        Ok(Self {
+            reader: RawReader::new(request.raw),
+            resampler: Resampler::new(request.raw.rate_hz, Aim::Live)?,
+            mono: Vec::new(),
+            resampled: Vec::new(),
+            pcm: Vec::new(),
+        })
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Result<&[u8], Error> {
+        self.mono.clear();
+        self.resampled.clear();
+        self.reader.read(bytes, &mut self.mono);
+        self.resampler.push(&self.mono, &mut self.resampled)?;
+        Ok(self.pcm())
+    }
+
+    fn finish(&mut self) -> Result<&[u8], Error> {
+        self.resampled.clear();
+        self.resampler.finish(&mut self.resampled)?;
+        Ok(self.pcm())
+    }
+
+    fn pcm(&mut self) -> &[u8] {
+        self.pcm.clear();
+        to_pcm16(&self.resampled, &mut self.pcm);
+        &self.pcm
+    }
+}
+
+/// The client's side.
+struct Client {
+    inputs: mpsc::Receiver<Input>,
+    events: mpsc::Sender<LiveEvent>,
+    ears: Ears,
+    interim: bool,
+    progress: bool,
+}
+
+/// Since when things are as they are.
+struct Clocks {
+    opened: Instant,
+    /// No worker holds the session.
+    waiting: Option<Instant>,
+    /// Last event of a worker.
+    worker: Instant,
+    /// Last input of the client.
+    client: Instant,
+    /// The queue is away.
+    outage: Option<Instant>,
+}
+
+struct Task {
+    gateway: Arc<Gateway>,
+    state: LiveSession,
+    ticket: SessionTicket,
+    client: Client,
+    outbox: Option<mpsc::Sender<ToWorker>>,
+    clocks: Clocks,
+    resume_at: u64,
+}
+
+enum Go {
+    On,
+    Done,
+}
+
+impl Task {
+    async fn run(mut self) -> Result<(), Error> {
+        let outcome = self.serve().await;
+        let usage = Usage { audio_ms: samples_to_ms(self.state.processed() - self.resume_at), requests: 1 };
+        counter!("gateway_audio_ms_total", "kind" => "live").increment(usage.audio_ms);
+        self.gateway.license.count(usage);
+        match &outcome {
+            // The worker ended it, or another call follows it now: it is not ours to cancel.
+            Ok(()) | Err(Error::Work(_) | Error::SessionTaken | Error::SessionLost) => {}
+            Err(_) => cancel_session(self.gateway.queue.clone(), self.ticket.id().clone()),
+        }
+        outcome
+    }
+
+    async fn serve(&mut self) -> Result<(), Error> {
+        self.client.tell(LiveEvent::Started { resume_at_ms: samples_to_ms(self.resume_at) })?;
+        let limits = &self.gateway.config.limits;
+        let shortest = limits.queue_timeout_ms.min(limits.idle_timeout_ms).min(limits.stall_timeout_ms);
+        let period = TICK.min(shortest / 4).max(Duration::from_millis(1));
+        let mut tick = tokio::time::interval(period);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let blocked = self.send_ready();
+            let go = tokio::select! {
+                event = self.ticket.next() => self.on_event(event)?,
+                input = self.client.inputs.recv(), if self.state.has_room() => self.on_input(input)?,
+                () = self.client.events.closed() => return Err(Error::ClientGone),
+                () = room(self.outbox.as_ref()), if blocked => Go::On,
+                () = self.gateway.expired.cancelled() => return Err(Error::Draining),
+                _ = tick.tick() => self.on_tick(Instant::now()).await?,
+            };
+            if matches!(go, Go::Done) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what is ready, as far as the worker's outbox has room; true when it has none.
+    fn send_ready(&mut self) -> bool {
+        while self.state.has_message() {
+            let Some(worker) = self.state.worker() else { return false };
+            let outbox = self.outbox.get_or_insert_with(|| self.gateway.outboxes.to(worker));
+            if outbox.is_closed() {
+                // The sender's task is gone: the next round starts another one.
+                self.outbox = None;
+                continue;
+            }
+            let Ok(place) = outbox.try_reserve() else { return true };
+            if let Some(message) = self.state.next_message() {
+                place.send(message);
+            }
+        }
+        false
+    }
+
+    fn on_event(&mut self, event: Option<Event>) -> Result<Go, Error> {
+        let Some((epoch, event)) = event else {
+            let taken = self.ticket.is_superseded();
+            return Err(if taken { Error::SessionTaken } else { Error::Internal("the session fell behind") });
+        };
+        let now = Instant::now();
+        self.clocks.worker = now;
+        let before = self.state.epoch();
+        let queue_ms = match &event {
+            SessionEvent::Claimed { queue_ms, .. } => *queue_ms,
+            _ => 0.0,
+        };
+        let step = self.state.on_event(epoch, event);
+        if self.state.epoch() != before {
+            self.outbox = None;
+            self.clocks.waiting = None;
+            histogram!("gateway_session_claim_seconds").record(self.clocks.opened.elapsed());
+            histogram!("gateway_queue_wait_seconds").record(f64::from(queue_ms) / 1e3);
+            if before > 0 {
+                counter!("gateway_sessions_resumed_total").increment(1);
+                tracing::info!(session = %self.ticket.id(), epoch, "another worker took the session over");
+            }
+        } else if self.state.worker().is_none() && self.clocks.waiting.is_none() {
+            self.outbox = None;
+            self.clocks.waiting = Some(now);
+        }
+        for came in self.state.take_decoded() {
+            histogram!("gateway_chunk_latency_seconds").record(now - came);
+        }
+        match step {
+            Step::Nothing => Ok(Go::On),
+            Step::Tell(event) => self.client.tell(event),
+            Step::TellAll(events) => {
+                events.into_iter().try_for_each(|e| self.client.tell(e).map(drop))?;
+                Ok(Go::On)
+            }
+            Step::Failed(e) => Err(e.into()),
+        }
+    }
+
+    fn on_input(&mut self, input: Option<Input>) -> Result<Go, Error> {
+        let now = Instant::now();
+        self.clocks.client = now;
+        match input.ok_or(Error::ClientGone)? {
+            Input::Audio(bytes) => {
+                counter!("gateway_chunks_total").increment(1);
+                self.state.push(self.client.ears.hear(&bytes)?, now);
+            }
+            Input::Finalize => self.state.finalize(),
+            Input::KeepAlive => {}
+            Input::Broken(e) => return Err(e),
+            Input::End => {
+                self.state.push(self.client.ears.finish()?, now);
+                self.state.end();
+            }
+        }
+        Ok(Go::On)
+    }
+
+    async fn on_tick(&mut self, now: Instant) -> Result<Go, Error> {
+        if !self.gateway.view.borrow().queue_up {
+            let since = *self.clocks.outage.get_or_insert(now);
+            return if now - since > OUTAGE_LIMIT { Err(Error::QueueUnavailable(None)) } else { Ok(Go::On) };
+        }
+        if self.clocks.outage.take().is_some() {
+            // What did not happen while the queue was away is nobody's fault.
+            self.clocks.worker = now;
+            self.clocks.waiting = self.clocks.waiting.map(|_| now);
+        }
+        let limits = &self.gateway.config.limits;
+        let idle = limits.idle_timeout_ms;
+        if !self.state.is_ended() && self.state.has_room() && now - self.clocks.client > idle {
+            return Err(Error::IdleTimeout(idle));
+        }
+        if self.clocks.waiting.is_some_and(|since| now - since > limits.queue_timeout_ms) {
+            return Err(Error::QueueTimeout(limits.queue_timeout_ms));
+        }
+        let silent = now - self.clocks.worker;
+        if self.clocks.waiting.is_none() && self.state.is_waiting() && silent > limits.stall_timeout_ms {
+            self.inspect(silent).await?;
+        }
+        Ok(Go::On)
+    }
+
+    /// The worker is silent: what does the queue know?
+    async fn inspect(&mut self, silent: Duration) -> Result<(), Error> {
+        let question = self.gateway.queue.session(self.ticket.id());
+        let Ok(Ok(known)) = tokio::time::timeout(INSPECT, question).await else { return Ok(()) };
+        let state = known.ok_or(Error::SessionLost)?;
+        match state.worker {
+            // The message that told of the new claim got lost.
+            Some(worker) if state.epoch > self.state.epoch() => {
+                let resume_at_samples = state.committed_samples;
+                let claimed = SessionEvent::Claimed { worker, resume_at_samples, queue_ms: 0.0 };
+                self.on_event(Some((state.epoch, claimed))).map(drop)
+            }
+            _ if silent > self.gateway.config.limits.stall_timeout_ms * STALLS => Err(Error::SessionLost),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Client {
+    /// Tells the client, as far as it wants to know.
+    fn tell(&self, event: LiveEvent) -> Result<Go, Error> {
+        let go = if matches!(event, LiveEvent::Ended { .. }) { Go::Done } else { Go::On };
+        match event {
+            LiveEvent::Partial { processed_ms, timing, .. } => {
+                if self.interim {
+                    self.queue(event)?;
+                }
+                if self.progress {
+                    self.queue(LiveEvent::Progress { processed_ms, timing })?;
+                }
+            }
+            LiveEvent::Progress { .. } if !self.progress => {}
+            event => self.queue(event)?,
+        }
+        Ok(go)
+    }
+
+    fn queue(&self, event: LiveEvent) -> Result<(), Error> {
+        match self.events.try_send(event) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(Error::SlowClient(self.events.max_capacity())),
+            Err(TrySendError::Closed(_)) => Err(Error::ClientGone),
+        }
+    }
+}
+
+async fn room(outbox: Option<&mpsc::Sender<ToWorker>>) {
+    if let Some(outbox) = outbox {
+        // Only that there is room matters; the loop takes it.
+        drop(outbox.reserve().await);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the gateway knows of the world behind it: the queue, the workers, the license.
+//!
+//! One task looks once a second and tells everybody through a watch channel, so that no request ever waits for
+//! such a question. In: `GatewayPort::{workers, depth, heartbeat_gateway}`. Out: [`View`], and gauges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use queue::ids::GatewayId;
+use queue::port::{Depth, GatewayPort, WorkerRecord};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A question to the queue that takes longer counts as "away".
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The license as the gateway sees it. The real one asks the license proxy beside this gateway.
+pub trait License: Send + Sync {
+    /// What is allowed now, or why nothing is.
+    fn check(&self) -> Result<Allowance, Error>;
+    /// Counts work that was done; never blocks.
+    fn count(&self, usage: Usage);
+}
+
+/// What a license allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Live streams at once; `None` is no limit.
+    pub max_streams: Option<u32>,
+}
+
+/// Work that was done, for the license's count. Metadata only.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Audio recognized, milliseconds.
+    pub audio_ms: u64,
+    /// Requests answered.
+    pub requests: u64,
+}
+
+/// What was seen at the last look.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The queue answered.
+    pub queue_up: bool,
+    /// Workers of the ASR component with a fresh heartbeat.
+    pub workers: Vec<WorkerRecord>,
+    /// What waits.
+    pub depth: Depth,
+}
+
+/// Looks until stopped. The first look happens at once.
+pub async fn run(
+    queue: Arc<dyn GatewayPort>,
+    gateway: GatewayId,
+    view: watch::Sender<View>,
+    stop: CancellationToken,
+) {
+    let mut tick = tokio::time::interval(INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let seen = look(queue.as_ref(), &gateway).await;
+        let before = view.send_replace(seen.clone());
+        if before.queue_up != seen.queue_up {
+            tracing::info!(queue_up = seen.queue_up, "the queue changed");
+        }
+        record(&seen);
+    }
+}
+
+async fn look(queue: &dyn GatewayPort, gateway: &GatewayId) -> View {
+    let questions =
+        async { tokio::try_join!(queue.heartbeat_gateway(gateway), queue.workers(), queue.depth()) };
+    match tokio::time::timeout(PATIENCE, questions).await {
+        Ok(Ok(((), workers, depth))) => {
+            let workers = workers.into_iter().filter(|w| w.component == "asr").collect();
+            View { queue_up: true, workers, depth }
+        }
+        Ok(Err(e)) => {
+            tracing::debug!(error = %e, "the queue did not answer");
+            View::default()
+        }
+        Err(_) => View::default(),
+    }
+}
+
+fn record(view: &View) {
+    gauge!("gateway_queue_up").set(f64::from(u8::from(view.queue_up)));
+    gauge!("gateway_workers").set(view.workers.len() as f64);
+    gauge!("asr_batch_queue_depth").set(view.depth.batch as f64);
+    gauge!("asr_stream_queue_depth").set(view.depth.sessions as f64);
+}

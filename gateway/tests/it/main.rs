@@ -1,0 +1,15 @@
+//! The gateway from outside: real sockets on free ports, every edge, over the queue in memory and a scripted
+//! worker. What a real model would write does not matter here; what travels, and what does not, does.
+
+mod audio;
+mod drain;
+mod faults;
+mod grpc;
+mod harness;
+mod input;
+mod limits;
+mod openai;
+mod rest;
+mod takeover;
+mod websocket;
+mod worker;

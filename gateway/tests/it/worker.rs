@@ -1,0 +1,296 @@
+//! A worker that hears levels: 100 ms blocks of a tone become words, pauses end segments. Its text depends
+//! only on the audio after the last commit, as the contract asks of real ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use queue::ids::{GatewayId, SessionId, WorkerId};
+use queue::job::{BatchReply, Timing, Transcript, WorkError, WorkErrorKind, Word};
+use queue::port::{ClaimedSession, GatewayPort, Held, Served, SessionEnd, WorkerPort, WorkerRecord};
+use queue::session::{FinalReason, Partial, Segment, SessionEvent, ToGateway, ToWorker};
+use tokio::task::JoinHandle;
+
+/// Samples of one block.
+const BLOCK: usize = 1_600;
+/// Silent blocks that end a segment.
+const PAUSE_BLOCKS: usize = 4;
+const BLOCK_MS: u64 = 100;
+
+pub(crate) const MODEL: &str = "test-asr";
+
+/// How it behaves.
+#[derive(Debug, Default)]
+pub(crate) struct Knobs {
+    /// Claims batch jobs, but does not answer them.
+    pub(crate) hold_batches: AtomicBool,
+    /// Claims no sessions.
+    pub(crate) no_sessions: AtomicBool,
+    /// Sends every update so many times more, with long text.
+    pub(crate) chatter: AtomicUsize,
+    /// Never ends a segment by itself.
+    pub(crate) no_endpoints: AtomicBool,
+    /// Sessions it was told to drop.
+    pub(crate) cancelled: AtomicUsize,
+    /// Jobs it holds.
+    pub(crate) held_jobs: AtomicUsize,
+    /// Longest message of audio it got, samples.
+    pub(crate) longest: AtomicUsize,
+}
+
+/// A running worker; killed when dropped.
+pub(crate) struct Worker {
+    pub(crate) knobs: Arc<Knobs>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    pub(crate) fn start<Q: WorkerPort + GatewayPort + Clone + 'static>(queue: &Q) -> Self {
+        Self::start_with(queue, Knobs::default())
+    }
+
+    pub(crate) fn start_with<Q: WorkerPort + GatewayPort + Clone + 'static>(queue: &Q, knobs: Knobs) -> Self {
+        let knobs = Arc::new(knobs);
+        let body = Body { id: WorkerId::generate(), queue: queue.clone(), knobs: knobs.clone() };
+        Self { knobs, task: tokio::spawn(body.run()) }
+    }
+
+    /// Dies at once, as with `kill -9`: nothing is said to anybody.
+    pub(crate) fn kill(self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Body<Q> {
+    id: WorkerId,
+    queue: Q,
+    knobs: Arc<Knobs>,
+}
+
+impl<Q: WorkerPort + Clone + 'static> Body<Q> {
+    async fn run(self) {
+        let mut sessions: HashMap<SessionId, Heard> = HashMap::new();
+        let mut jobs = Vec::new();
+        let mut beat = tokio::time::interval(Duration::from_millis(50));
+        let wait = Duration::from_secs(5);
+        loop {
+            let room = if self.knobs.no_sessions.load(Ordering::Relaxed) { 0 } else { 8 };
+            tokio::select! {
+                _ = beat.tick() => {
+                    let held = Held {
+                        jobs: jobs.clone(),
+                        sessions: sessions.values().map(|h| h.claim.claim.clone()).collect(),
+                    };
+                    drop(self.queue.heartbeat(&self.record(), &held).await);
+                }
+                claimed = self.queue.claim_sessions(&self.id, room, wait), if room > 0 => {
+                    for claim in claimed.unwrap_or_default() {
+                        sessions.insert(claim.state.session.id.clone(), Heard::new(claim));
+                    }
+                }
+                claimed = self.queue.claim_jobs(&self.id, 8, wait) => {
+                    for job in claimed.unwrap_or_default() {
+                        if self.knobs.hold_batches.load(Ordering::Relaxed) {
+                            self.knobs.held_jobs.fetch_add(1, Ordering::Relaxed);
+                            jobs.push(job.claim.clone());
+                        } else {
+                            self.answer(job).await;
+                        }
+                    }
+                }
+                messages = WorkerPort::receive(&self.queue, &self.id, wait) => {
+                    for message in messages.unwrap_or_default() {
+                        self.take(&mut sessions, message).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn record(&self) -> WorkerRecord {
+        WorkerRecord {
+            id: self.id.clone(),
+            component: "asr".to_owned(),
+            model: MODEL.to_owned(),
+            languages: vec!["en".to_owned()],
+            slots: 8,
+            active_streams: 0,
+            active_requests: 0,
+            draining: false,
+        }
+    }
+
+    async fn answer(&self, job: queue::port::ClaimedJob) {
+        let served = Served { model: MODEL.to_owned(), languages: vec!["en".to_owned()], lookaheads: vec![0, 6] };
+        let outcome = match (served.check(&job.job.options), self.queue.audio(&job.job.id).await) {
+            (Err(e), _) => Err(e),
+            (Ok(()), Ok(Some(pcm))) => Ok(transcript(&samples(&pcm), &job.job.options.language)),
+            _ => Err(WorkError { kind: WorkErrorKind::AudioLost, message: "the audio is gone".to_owned() }),
+        };
+        let reply = BatchReply { job: job.job.id.clone(), outcome, timing: Timing { queue_ms: 1.0, infer_ms: 2.0 } };
+        drop(self.queue.complete(&self.id, &job, reply).await);
+    }
+
+    async fn take(&self, sessions: &mut HashMap<SessionId, Heard>, message: ToWorker) {
+        match message {
+            ToWorker::Audio { session, epoch, at_samples, pcm } => {
+                let Some(heard) = sessions.get_mut(&session).filter(|h| h.claim.epoch() == epoch) else { return };
+                self.knobs.longest.fetch_max(pcm.len() / 2, Ordering::Relaxed);
+                if at_samples > heard.end() {
+                    let from_samples = heard.end();
+                    return self.tell(heard, SessionEvent::Replay { from_samples }).await;
+                }
+                let skip = (heard.end() - at_samples) as usize;
+                heard.audio.extend(samples(&pcm).into_iter().skip(skip));
+                self.step(heard).await;
+            }
+            ToWorker::Flush { session, epoch, at_samples } => {
+                let Some(heard) = sessions.get_mut(&session).filter(|h| h.claim.epoch() == epoch) else { return };
+                self.commit(heard, at_samples.max(heard.start), FinalReason::Flush).await;
+                self.tell(heard, SessionEvent::Flushed { at_samples }).await;
+            }
+            ToWorker::End { session, epoch, at_samples } => {
+                if sessions.get(&session).is_none_or(|h| h.claim.epoch() != epoch) {
+                    return;
+                }
+                let Some(mut heard) = sessions.remove(&session) else { return };
+                self.commit(&mut heard, at_samples, FinalReason::End).await;
+                let end = SessionEnd::Closed { audio_ms: at_samples / 16 };
+                drop(self.queue.end_session(&self.id, &heard.claim, end).await);
+            }
+            ToWorker::Cancel { session, .. } => {
+                self.knobs.cancelled.fetch_add(1, Ordering::Relaxed);
+                sessions.remove(&session);
+            }
+            ToWorker::CancelBatch { .. } => {}
+        }
+    }
+
+    /// Tells what is new, and ends a segment at a pause.
+    async fn step(&self, heard: &mut Heard) {
+        let blocks = heard.audio.len() / BLOCK;
+        if blocks == heard.decoded {
+            return;
+        }
+        heard.decoded = blocks;
+        let words = heard.words(blocks);
+        let quiet = heard.audio[..blocks * BLOCK].rchunks(BLOCK).take_while(|b| level(b) == 0).count();
+        let text = join(&words);
+        let changed = (text != heard.text).then(|| Partial { text: text.clone(), words: words.clone() });
+        heard.text = text;
+        let processed_samples = heard.start + (blocks * BLOCK) as u64;
+        let timing = Timing { queue_ms: 0.1, infer_ms: 0.2 };
+        let update = SessionEvent::Update { processed_samples, partial: changed, timing };
+        self.tell(heard, update).await;
+        for _ in 0..self.knobs.chatter.load(Ordering::Relaxed) {
+            let partial = Some(Partial { text: "word ".repeat(4_000), words: Vec::new() });
+            self.tell(heard, SessionEvent::Update { processed_samples, partial, timing }).await;
+        }
+        let silent = heard.claim.state.session.options.endpointing_ms == 0
+            || self.knobs.no_endpoints.load(Ordering::Relaxed);
+        if !silent && !words.is_empty() && quiet >= PAUSE_BLOCKS {
+            self.commit(heard, processed_samples, FinalReason::Endpoint).await;
+        }
+    }
+
+    async fn commit(&self, heard: &mut Heard, at: u64, reason: FinalReason) {
+        let n = ((at - heard.start) as usize).min(heard.audio.len());
+        let words = heard.words(n.div_ceil(BLOCK));
+        let segment = Segment {
+            index: heard.segments,
+            text: join(&words),
+            start_ms: heard.start / 16,
+            end_ms: at / 16,
+            words,
+            committed_samples: at,
+            reason,
+            language: "en".to_owned(),
+        };
+        heard.segments += 1;
+        heard.audio.drain(..n);
+        heard.start = at;
+        heard.decoded = 0;
+        heard.text = String::new();
+        drop(self.queue.commit(&self.id, &heard.claim, &segment).await);
+    }
+
+    async fn tell(&self, heard: &Heard, event: SessionEvent) {
+        let session = heard.claim.state.session.id.clone();
+        let gateway: GatewayId = heard.claim.state.session.gateway.clone();
+        let message = ToGateway::Session { session, epoch: heard.claim.epoch(), event };
+        drop(self.queue.publish(&[(gateway, message)]).await);
+    }
+}
+
+/// Audio of a session since its last commit.
+struct Heard {
+    claim: ClaimedSession,
+    start: u64,
+    audio: Vec<i16>,
+    decoded: usize,
+    text: String,
+    segments: u32,
+}
+
+impl Heard {
+    fn new(claim: ClaimedSession) -> Self {
+        let (start, segments) = (claim.state.committed_samples, claim.state.segments);
+        Self { claim, start, audio: Vec::new(), decoded: 0, text: String::new(), segments }
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.audio.len() as u64
+    }
+
+    fn words(&self, blocks: usize) -> Vec<Word> {
+        let audio = &self.audio[..self.audio.len().min(blocks * BLOCK)];
+        hear(audio, self.start / 16)
+    }
+}
+
+fn samples(pcm: &[u8]) -> Vec<i16> {
+    pcm.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect()
+}
+
+fn level(block: &[i16]) -> u32 {
+    let sum: f64 = block.iter().map(|s| f64::from(*s).abs()).sum();
+    (sum / block.len().max(1) as f64 / 2_000.0).round() as u32
+}
+
+/// Runs of at least two blocks of one level are words.
+fn hear(audio: &[i16], from_ms: u64) -> Vec<Word> {
+    let levels: Vec<u32> = audio.chunks(BLOCK).map(level).collect();
+    let mut at = 0_u64;
+    let mut words = Vec::new();
+    for run in levels.chunk_by(|a, b| a == b) {
+        let n = run.len() as u64;
+        if run[0] > 0 && n >= 2 {
+            let (start_ms, end_ms) = (from_ms + at * BLOCK_MS, from_ms + (at + n) * BLOCK_MS);
+            words.push(Word { word: format!("w{}", run[0]), start_ms, end_ms, confidence: 0.5 });
+        }
+        at += n;
+    }
+    words
+}
+
+fn join(words: &[Word]) -> String {
+    words.iter().map(|w| w.word.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn transcript(samples: &[i16], language: &str) -> Transcript {
+    let words = hear(samples, 0);
+    Transcript {
+        text: join(&words),
+        words,
+        model: MODEL.to_owned(),
+        language: language.to_owned(),
+        audio_ms: samples.len() as u64 / 16,
+    }
+}

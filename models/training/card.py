@@ -12,14 +12,18 @@ from pathlib import Path
 from grammar import EVERYDAY_TEST, Sentences
 from voices import ESPEAK_UNSEEN
 
-SETS = [("espeak", "main domain, espeak-ng, 8 trained voices", "1"), ("flite", "main domain, flite kal, awb, rms (trained)", "3"),
+SETS = [("espeak", "main domain, espeak-ng, 8 trained voices", "1"),
+        ("flite", "main domain, flite kal, awb, rms (trained)", "3"),
         ("noise10db", "the 11 voices, white or pink noise 10 dB below the speech", "6"),
         ("band8k", "the 11 voices, low pass at 3.6 kHz (telephone band)", "2"),
-        ("quiet", "the 11 voices, speech at -45 dB of full scale", ""), ("at_once", "the 11 voices, speech from the first sample on", ""),
-        ("everyday", "everyday English outside the domain, the 11 voices", "15"), ("digits", "digit strings and numbers, the 11 voices", ""),
+        ("quiet", "the 11 voices, speech at -45 dB of full scale", ""),
+        ("at_once", "the 11 voices, speech from the first sample on", ""),
+        ("everyday", "everyday English outside the domain, the 11 voices", "15"),
+        ("digits", "digit strings and numbers, the 11 voices", ""),
         ("long", "six utterances of different voices in a row, about 20 s", ""),
         ("unseen_f4", "espeak-ng +f4, never trained", "8"), ("unseen_klatt2", "espeak-ng +klatt2, never trained", "8"),
-        ("unseen_andrea", "espeak-ng +Andrea, never trained", ""), ("unseen_slt", "flite slt, never trained (a woman; trained flite voices are men)", "30")]
+        ("unseen_andrea", "espeak-ng +Andrea, never trained", ""),
+        ("unseen_slt", "flite slt, never trained (a woman; the trained flite voices are men)", "30")]
 
 TEXT = """# demo-asr
 
@@ -50,16 +54,16 @@ Word starts at look-ahead 6 (frame of the word mark token, in sentences without 
 constant delay {delay} ms, median error around it {error} ms on espeak-ng; {fdelay} ms and {ferror} ms on flite.
 
 ## Training
-{steps} steps, {cpu} CPU-seconds (both workers together, without making the data). Arguments are in `training.json`, all numbers by
-voice in `results.json`. Speech: espeak-ng (11 English accents and 70 voice variants, speeds and pitches varied) and flite (kal, awb,
+{steps} steps, {cpu} CPU-seconds (both workers together, without making the data). Arguments are in `training.json`, all
+numbers by voice in `results.json`. Speech: espeak-ng (11 English accents and 70 voice variants, speeds and pitches varied) and flite (kal, awb,
 rms; speed, pitch and vocal tract length varied), with noise, echoes, room tails, equaliser, telephone band and levels from about
 -50 to -5 dB. Text: sentence patterns over about {domain} domain words and {words} everyday words, sentences of manuals and package
 documents on the building machine, random words, digits. Never trained: flite slt, espeak-ng {held}.
 
 ## Limits
 Synthesizer speech only; human voices, music and far microphones are outside. Rare words are spelled by ear. Noise stronger than
-10 dB, and voices unlike the trained ones, raise the errors as the table shows. `generate` of transformers 5.23 on a padded batch goes
-on over the padding of the short rows: decode one by one or stop each row at its own length.
+10 dB, and voices unlike the trained ones, raise the errors as the table shows. `generate` of transformers 5.23 on a padded
+batch goes on over the padding of the short rows: decode one by one or stop each row at its own length.
 
 ## Files
 `samples/`: six held-out utterances (WAV) with text and word starts (`samples.json`), for tests and the quick start.

@@ -27,6 +27,7 @@ from model import BLANK, FRAME_MS, build, encode, frames_out, tokens
 from optim import optimizers, rate
 
 LOOK = [13, 6, 6, 6, 6, 3, 3, 3, 1, 0]                              # look-aheads, drawn per batch
+OFTEN = {"kal": 2, "kal16": 2}                                      # voices that are hard to learn are seen twice
 
 
 def align(text, ids, starts, frames):
@@ -56,7 +57,7 @@ def load_rows(folder, pattern, known, rows):
             ids = tokens(text)
             at = align(text, ids, s["starts"][i], frames_out(b - a))
             if at is not None:
-                rows.append((ids, s["feats"][a:b], at, s["level"][i]))
+                rows += [(ids, s["feats"][a:b], at, s["level"][i])] * OFTEN.get(s["voice"][i], 1)
 
 
 def batches(rows, max_frames, rng):
@@ -87,6 +88,21 @@ def joined(rows):
         frames += len(f) // 4
         feats.append(f)
     return ids, torch.cat(feats), at, rows[0][3]
+
+
+def trim(row, rng):
+    """Cuts long silence: keeps 0.1-0.4 s in front of the first token and 0.3-0.5 s behind the last loud frame.
+
+    Saves a tenth of the work, and moves the speech against the chunks of the encoder every time.
+    """
+    ids, f, at, level = row
+    if not ids:
+        return row
+    cut = max(0, at[0] * 4 - rng.randrange(10, 40)) // 4
+    loud = f.float().amax(1)
+    last = int((loud > loud.max() - 9).nonzero()[-1])                # 9 is 39 dB
+    end = max(last + rng.randrange(30, 50), 4 * at[-1] + 8)
+    return ids, f[4 * cut:end], [t - cut for t in at], level
 
 
 def collate(rows, rng, pool, strength):
@@ -132,12 +148,12 @@ class Feed:
 
     def batch(self, rows, chosen, step):
         """One collated batch; one in seven is made of pairs or longer chains, so that long audio is known."""
-        r = [rows[i] for i in chosen]
+        r = [trim(rows[i], self.rng) if self.rng.random() < .7 else rows[i] for i in chosen]
         k = self.rng.choice([2, 2, 2, 4]) if self.rng.random() < .15 and len(r) > 3 and step > self.a.rnnt_from else 1
         if k > 1:
             self.rng.shuffle(r)
             r = [joined(r[i:i + k]) for i in range(0, len(r), k)]
-        return collate(r, self.rng, self.pool, 0. if step < self.a.easy_until else 1.)
+        return collate(r, self.rng, self.pool, 0. if step < self.a.easy_until else self.a.augment)
 
     def __call__(self, step):
         """Yields batches from `step()` on; leaves the easy phase at once when it is over."""
@@ -250,13 +266,14 @@ def main():
     ap.add_argument("--run", type=Path, default=CACHE / "run")
     ap.add_argument("--stop", type=int, default=12000, help="the step at which the run ends")
     ap.add_argument("--decay-from", type=int, default=9000, help="the step from which the learning rate falls")
-    ap.add_argument("--easy-until", type=int, default=800)
-    ap.add_argument("--align-until", type=int, default=1200)
-    ap.add_argument("--rnnt-from", type=int, default=700)
+    ap.add_argument("--easy-until", type=int, default=700)
+    ap.add_argument("--align-until", type=int, default=900)
+    ap.add_argument("--rnnt-from", type=int, default=520)
     ap.add_argument("--frames", type=int, default=5000, help="feature frames in a batch (100 per second)")
     ap.add_argument("--lr", type=float, default=2e-3, help="AdamW, for small tensors, the predictor and the joint network")
     ap.add_argument("--muon", type=float, default=3e-3, help="Muon, for the matrices of the encoder layers")
-    ap.add_argument("--save", type=int, default=250)
+    ap.add_argument("--augment", type=float, default=.6, help="share of the changes of augment.py, 0 to 1")
+    ap.add_argument("--save", type=int, default=100)
     ap.add_argument("--test", type=int, default=500, help="steps between tests")
     ap.add_argument("--workers", type=int, default=1)
     ap.add_argument("--threads", type=int, default=1)

@@ -47,7 +47,8 @@ def test_own_backward_passes():
     x = torch.randn(2, 7, 3, dtype=torch.double, requires_grad=True)
     w, b = torch.randn(4, 3, dtype=torch.double, requires_grad=True), torch.randn(3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(M.Depthwise1d.apply, (x, w, b))
-    y, v = torch.randn(2, 9, 7, 3, dtype=torch.double, requires_grad=True), torch.randn(9, 3, dtype=torch.double, requires_grad=True)
+    y = torch.randn(2, 9, 7, 3, dtype=torch.double, requires_grad=True)
+    v = torch.randn(9, 3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(M.Depthwise2d.apply, (y, v, b))
     assert torch.autograd.gradcheck(M.Skew.apply, (torch.randn(1, 2, 4, 7, dtype=torch.double, requires_grad=True),))
 

@@ -20,9 +20,9 @@ def shard(path, seed):
 
 def run(tmp_path, monkeypatch, stop):
     """One training command."""
-    monkeypatch.setattr("sys.argv", ["train.py", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run"), "--stop", str(stop),
-                                     "--decay-from", "2", "--easy-until", "1", "--rnnt-from", "1", "--align-until", "3",
-                                     "--frames", "700", "--save", "2"])
+    folders = ["--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
+    phases = ["--decay-from", "2", "--easy-until", "1", "--rnnt-from", "1", "--align-until", "3"]
+    monkeypatch.setattr("sys.argv", ["train.py", *folders, *phases, "--stop", str(stop), "--frames", "700", "--save", "2"])
     train.main()
     return torch.load(tmp_path / "run" / "checkpoint.pt")
 

@@ -92,6 +92,11 @@ impl Plan {
         self.items.len()
     }
 
+    /// Who is in the step.
+    pub fn occupants(&self) -> impl Iterator<Item = Occupant> {
+        self.items.iter().map(|i| i.occupant)
+    }
+
     /// Samples in the step.
     pub fn samples(&self) -> usize {
         self.items.iter().map(|i| i.samples).sum()

@@ -1,0 +1,29 @@
+//! `smallest-worker`: pulls work from Redis, runs the engine thread, replies.
+//!
+//! ```text
+//! config → load (model_source) → warm → ready ─┬─ pull ─► sessions, jobs ─► engine_thread ─► reply ─► drain
+//!                                              └─ inbox ─►                                beat beside all
+//! ```
+//! In order of travel:
+//! - [`config`]: flags and environment, parsed once; [`model_source`]: from where the model comes;
+//! - [`load`] and [`warm`]: a model folder becomes an engine whose costs are known;
+//! - [`ready`]: `/health` and `/metrics`; [`license`]: may new work be taken;
+//! - [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`.
+//!
+//! Gateways are never called: everything passes through the queue.
+
+mod beat;
+mod clock;
+mod drain;
+mod inbox;
+mod pull;
+mod reply;
+
+pub mod engine_thread;
+pub mod jobs;
+pub mod metrics;
+pub mod queue_health;
+pub mod sessions;
+pub mod worker;
+
+pub use worker::{Gate, Meter, Parts, WorkerConfig, WorkerError, run};

@@ -1,0 +1,8 @@
+//! The worker over the memory queue and, as real processes, over a real Redis; with the fake engine.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+
+mod batch;
+mod gateway;
+mod live;
+mod rig;

@@ -94,10 +94,17 @@ impl ClientError {
         if status.code() == Code::Unavailable && std::error::Error::source(&status).is_some() {
             return Self::Reach { url: url.to_owned(), source: Box::new(status) };
         }
-        let detail = ErrorDetail::decode(status.details()).unwrap_or_default();
+        let detail = detail_of(&status);
         let reason = if detail.reason.is_empty() { format!("{:?}", status.code()) } else { detail.reason };
         Self::Recognize { code: status.code(), reason, message: status.message().to_owned() }
     }
+}
+
+/// The service's own words, among the details that the status carries in the form of `google.rpc.Status`.
+fn detail_of(status: &Status) -> ErrorDetail {
+    let rich = tonic_types::pb::Status::decode(status.details()).unwrap_or_default();
+    let ours = rich.details.iter().find(|any| any.type_url.ends_with("/smallest.speech.v1.ErrorDetail"));
+    ours.and_then(|any| ErrorDetail::decode(any.value.as_slice()).ok()).unwrap_or_default()
 }
 
 /// Adds `authorization: Bearer …` to calls.
@@ -152,7 +159,12 @@ mod tests {
     #[test]
     fn the_services_own_words_reach_the_person() {
         let detail = ErrorDetail { reason: "QueueFull".into(), ..Default::default() };
-        let status = Status::with_details(Code::ResourceExhausted, "too many", detail.encode_to_vec().into());
+        let any = prost_types::Any {
+            type_url: "type.googleapis.com/smallest.speech.v1.ErrorDetail".into(),
+            value: detail.encode_to_vec(),
+        };
+        let rich = tonic_types::pb::Status { details: vec![any], ..Default::default() };
+        let status = Status::with_details(Code::ResourceExhausted, "too many", rich.encode_to_vec().into());
         let error = ClientError::of_status(status, "http://x");
         assert_eq!(error.reason(), "QueueFull");
         assert_eq!(error.exit_code(), exit::REFUSED);

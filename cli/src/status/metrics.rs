@@ -25,7 +25,7 @@ impl Summary {
     pub(super) fn of(exposition: &str) -> Self {
         Self {
             streams: sum(exposition, "asr_active_streams"),
-            capacity: sum(exposition, "asr_stream_slots"),
+            capacity: sum(exposition, "asr_slots_total"),
             // Every worker and gateway tells the depth of the one queue: the largest is the newest rise.
             streams_waiting: largest(exposition, "asr_stream_queue_depth"),
             recordings_waiting: largest(exposition, "asr_batch_queue_depth"),
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn figures_are_added_up_over_the_programs() {
         let text = "# TYPE asr_active_streams gauge\nasr_active_streams 3\nasr_active_streams{worker=\"b\"} 4\n\
-                    asr_stream_slots 128\nasr_stream_slots 128\nasr_active_streams_total 99\n\
+                    asr_slots_total 128\nasr_slots_total 128\nasr_active_streams_total 99\n\
                     asr_stream_queue_depth 2\nasr_batch_queue_depth 0\nlicense_proxy_license_valid 1\n\
                     asr_model_info{model=\"demo-asr\",device=\"cpu\"} 1\n";
         let summary = Summary::of(text);

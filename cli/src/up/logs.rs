@@ -28,7 +28,6 @@ struct Line {
 pub struct Logs {
     lines: mpsc::Sender<Line>,
     held: Arc<watch::Sender<bool>>,
-    width: usize,
     palette: Palette,
 }
 
@@ -48,7 +47,7 @@ impl Logs {
         let (lines, receiver) = mpsc::channel(QUEUED_LINES);
         let (held, held_changes) = watch::channel(false);
         let writer = tokio::spawn(write_lines(receiver, held_changes, width, palette));
-        (Self { lines, held: Arc::new(held), width, palette }, writer)
+        (Self { lines, held: Arc::new(held), palette }, writer)
     }
 
     /// Says something in the supervisor's own name.
@@ -146,11 +145,6 @@ fn write_line(line: &Line, width: usize, palette: Palette) {
 }
 
 impl Logs {
-    /// Columns of the name.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
     /// The colours in use.
     pub fn palette(&self) -> Palette {
         self.palette

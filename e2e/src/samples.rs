@@ -1,0 +1,65 @@
+//! Recordings with what is said in them: the samples of the demo model.
+
+use crate::demo_model;
+use anyhow::Context;
+use cli::bench::stats::WordErrors;
+use cli::wav::Recording;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// One recording.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The WAV file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub wav: Vec<u8>,
+    /// Its samples.
+    pub recording: Recording,
+    /// What is said.
+    pub reference: String,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    file: String,
+    text: String,
+}
+
+/// Share of words that may be wrong in one sentence. The model card has the error rates; this bound only
+/// tells a transcript from garbage.
+const MOST_ERRORS: f64 = 0.35;
+
+impl Sample {
+    /// Fails when a transcript is not what was said.
+    pub fn check(&self, text: &str) -> anyhow::Result<()> {
+        let errors = WordErrors::of(&self.reference, text);
+        anyhow::ensure!(
+            errors.rate() <= MOST_ERRORS,
+            "{}: said {:?}, heard {text:?}",
+            self.path.display(),
+            self.reference
+        );
+        Ok(())
+    }
+}
+
+/// All samples.
+pub fn samples() -> anyhow::Result<Vec<Sample>> {
+    let dir = demo_model().join("samples");
+    let list = std::fs::read(dir.join("samples.json")).context("samples.json")?;
+    let entries: Vec<Entry> = serde_json::from_slice(&list)?;
+    let read = |entry: Entry| {
+        let path = dir.join(&entry.file);
+        let wav = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let recording = Recording::parse(&wav)?;
+        Ok(Sample { path, wav, recording, reference: entry.text })
+    };
+    entries.into_iter().map(read).collect()
+}
+
+/// The sentence of the quickstart.
+pub fn quickstart() -> anyhow::Result<Sample> {
+    let found = samples()?.into_iter().find(|sample| sample.path.ends_with("quickstart.wav"));
+    found.context("samples.json names no quickstart.wav")
+}

@@ -1,0 +1,10 @@
+//! The whole path with real programs: one story a file.
+
+mod bad_input;
+mod clients;
+mod license;
+mod model_files;
+mod processes;
+mod quickstart;
+mod redis_stopped;
+mod worker_killed;

@@ -48,7 +48,7 @@ generate: ## Writes the generated files that are committed (custom resource defi
 .PHONY: bench bench-asr bench-queue bench-engine bench-gpu
 bench: bench-queue bench-engine bench-asr ## Measures everything below on this machine; rows go to target/bench/*.jsonl
 bench-asr: build ## Measures the service: live streams, latency, batch speed, error rate
-	@target/release/smallest up -f examples/bench.yaml --then bench asr
+	@target/release/smallest up -f examples/quickstart.yaml --ports free -- smallest bench asr
 bench-queue: setup ## Measures what gateway and Redis add to a chunk
 	@tools/bench-queue.sh
 bench-engine: setup ## Measures the model's step beside Hugging Face, ONNX Runtime and OpenVINO
@@ -59,7 +59,7 @@ bench-gpu: setup ## Measures the same on a CUDA GPU, where there is one
 .PHONY: train-demo-asr
 train-demo-asr: ## Trains models/demo-asr again from synthesized speech (hours; stops and resumes)
 	@tools/setup.sh --train
-	@tools/train-demo-asr.sh
+	@PYTHON="$$(tools/python-env.sh | tail -1)" models/training/run.sh
 
 .PHONY: clean
 clean: ## Removes target/ (libtorch stays in ~/.cache/smallest)

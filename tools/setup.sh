@@ -15,9 +15,10 @@ die() { say "$*"; exit 1; }
 
 # One line per need: the command that proves it, and the Debian package that brings it.
 needs="cc:gcc c++:g++ make:make git:git redis-server:redis-server"
+libraries=""
 case "${1:-}" in
   "") ;;
-  --train) needs="$needs espeak-ng:espeak-ng flite:flite sox:sox" ;;
+  --train) libraries="libespeak-ng.so.1:libespeak-ng1 libespeak-ng.so.1:espeak-ng-data libflite.so.1:libflite1" ;;
   -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) die "unknown argument '$1'; the only option is --train" ;;
 esac
@@ -33,6 +34,9 @@ if command -v "$python" >/dev/null 2>&1; then
 else
   missing+=(python3 python3-pip python3-venv)
 fi
+for need in $libraries; do
+  { ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | grep "${need%%:*}" >/dev/null || missing+=("${need##*:}")
+done
 
 # as_root COMMAND...: runs it as root, or fails when that is not possible without asking for a password.
 as_root() {

@@ -11,8 +11,6 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 features=(--features workers-run/torch)
-python_env() { tools/python.sh; }
-
 # Each stage is a function `stage_NAME`; its comment is what the summary is read by.
 stage_setup() { tools/setup.sh; }
 stage_format() { cargo fmt --all --check; }
@@ -22,7 +20,7 @@ stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude 
 stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
 stage_crds() { tools/generated.sh --check; }
 stage_e2e() { tools/with-libtorch.sh cargo test --locked -p e2e --test it; }
-stage_parity() { tools/parity.sh; }
+stage_parity() { "$(tools/python-env.sh | tail -1)" -m pytest -q workers/torch/golden models/training/tests; }
 stage_lint() { tools/with-libtorch.sh cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings; }
 stages=(setup format invariants build unit doc crds e2e parity lint)
 

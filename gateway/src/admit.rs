@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Keys};
 use crate::error::Error;
-use crate::observe::{Allowance, License};
+use crate::license::{Allowance, License};
 use crate::request::Wanted;
 
 /// What wants to enter.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use license_proxy::Usage;
 use metrics::{counter, histogram};
 use queue::ids::{JobId, SessionId};
 use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions, Timing, Transcript};
@@ -19,7 +20,6 @@ use crate::audio::decode::decode;
 use crate::audio::pool::Lease;
 use crate::error::Error;
 use crate::live::{self, LiveCall};
-use crate::observe::Usage;
 use crate::request::{Batch, Live, Wanted};
 use crate::serve::Gateway;
 use crate::session::LiveSession;

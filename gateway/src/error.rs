@@ -85,9 +85,9 @@ pub enum Error {
     /// The license does not allow this.
     #[error("the license does not allow this: {0}")]
     LicenseDenied(String),
-    /// No decision of the license proxy is known yet.
-    #[error("failed to learn the license decision: the license proxy was not reached yet")]
-    LicenseUnknown,
+    /// No decision about the license is known.
+    #[error("failed to learn the license decision: {0}")]
+    LicenseUnknown(String),
     /// A limit of this gateway is reached.
     #[error("failed to accept more {what}: the limit of {limit} is reached")]
     Overloaded {
@@ -226,7 +226,7 @@ impl Error {
             Self::LicenseInvalid(_) => row("LicenseInvalid", "INVALID_LICENSE", 401, POLICY, NEVER),
             Self::LicenseExpired(_) => row("LicenseExpired", "LICENSE_EXPIRED", 403, POLICY, NEVER),
             Self::LicenseDenied(_) => row("LicenseDenied", "LICENSE_DENIED", 403, POLICY, NEVER),
-            Self::LicenseUnknown => row("LicenseUnknown", "SERVICE_UNAVAILABLE", 503, AWAY, LATER),
+            Self::LicenseUnknown(_) => row("LicenseUnknown", "SERVICE_UNAVAILABLE", 503, AWAY, LATER),
             Self::Overloaded { .. } => row("Overloaded", "RATE_LIMIT_EXCEEDED", 429, BUSY, SOON),
             Self::QueueFull { .. } => row("QueueFull", "RATE_LIMIT_EXCEEDED", 429, BUSY, LATER),
             Self::QueueTimeout(_) => row("QueueTimeout", "QUEUE_TIMEOUT", 503, AWAY, LATER),

@@ -7,7 +7,7 @@
 //! - [`admit`]: may it enter; [`dispatch`]: accepted work onto the queue;
 //! - [`relay`]: what workers answer, to the waiting callers;
 //! - [`session`]: the pure state of one live session; [`live`]: the task that runs one;
-//! - [`observe`]: what the gateway knows of queue, workers and license;
+//! - [`observe`]: what the gateway knows of queue and workers; [`license`]: what it may do;
 //! - [`error`]: the one table from failure to HTTP, gRPC and WebSocket codes.
 //!
 //! Invariant: the gateway never calls a worker; the `queue` crate is all they share.
@@ -18,12 +18,14 @@ pub mod config;
 pub mod dispatch;
 pub mod edge;
 pub mod error;
+pub mod license;
 pub mod live;
 pub mod observe;
 pub mod relay;
 pub mod request;
 pub mod serve;
 pub mod session;
+pub mod shutdown;
 
 pub use config::Config;
 pub use error::Error;

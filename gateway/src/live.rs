@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use license_proxy::Usage;
 use metrics::{counter, histogram};
 use queue::ids::SessionId;
 use queue::session::{SessionEvent, ToWorker};
@@ -21,7 +22,6 @@ use crate::audio::resample::{Aim, Resampler};
 use crate::audio::samples_to_ms;
 use crate::dispatch::cancel_session;
 use crate::error::Error;
-use crate::observe::Usage;
 use crate::relay::{Event, OUTAGE_LIMIT, SessionTicket};
 use crate::request::Live;
 use crate::serve::Gateway;

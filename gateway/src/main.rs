@@ -1,2 +1,36 @@
-//! Placeholder.
-fn main() {}
+//! Starts the gateway: config → telemetry → queue and license → serve → drain.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use gateway::config::{Args, Config};
+use gateway::{Gateway, shutdown};
+use license_proxy::LicenseGate;
+use queue::port::QueueLimits;
+use queue::redis::{RedisConfig, RedisQueue};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let _guard = telemetry::init(&args.telemetry.config("smallest-gateway"))?;
+    let keys = args.api_keys_file.as_ref().map(std::fs::read_to_string).transpose();
+    let keys = keys.context("failed to read the file named by API_KEYS_FILE")?;
+    let config = Config::parse(&args, keys.as_deref())?;
+
+    let limits = QueueLimits::default();
+    let redis = RedisConfig { url: args.redis_url, deployment: args.deployment, component: "asr", limits };
+    let license = LicenseGate::connect(&args.license_proxy_url, "gateway");
+    let (queue, license) = tokio::join!(RedisQueue::connect(&redis), license);
+    let queue = queue.context("failed to use the Redis named by REDIS_URL")?;
+
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("failed to listen on {}", config.listen))?;
+    let (address, version) = (listener.local_addr()?, telemetry::build_info().version);
+    tracing::info!(%address, version, "listening");
+    let gateway = Gateway::new(config, Arc::new(queue), Arc::new(license.clone()))?;
+    gateway.serve(listener, shutdown::signal()).await;
+    license.flush().await;
+    Ok(())
+}

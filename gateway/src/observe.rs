@@ -1,4 +1,4 @@
-//! What the gateway knows of the world behind it: the queue, the workers, the license.
+//! What the gateway knows of the world behind it: the queue and the workers.
 //!
 //! One task looks once a second and tells everybody through a watch channel, so that no request ever waits for
 //! such a question. In: `GatewayPort::{workers, depth, heartbeat_gateway}`. Out: [`View`], and gauges.
@@ -12,35 +12,9 @@ use queue::port::{Depth, GatewayPort, WorkerRecord};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
-
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A question to the queue that takes longer counts as "away".
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The license as the gateway sees it. The real one asks the license proxy beside this gateway.
-pub trait License: Send + Sync {
-    /// What is allowed now, or why nothing is.
-    fn check(&self) -> Result<Allowance, Error>;
-    /// Counts work that was done; never blocks.
-    fn count(&self, usage: Usage);
-}
-
-/// What a license allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Allowance {
-    /// Live streams at once; `None` is no limit.
-    pub max_streams: Option<u32>,
-}
-
-/// Work that was done, for the license's count. Metadata only.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Usage {
-    /// Audio recognized, milliseconds.
-    pub audio_ms: u64,
-    /// Requests answered.
-    pub requests: u64,
-}
 
 /// What was seen at the last look.
 #[derive(Debug, Clone, Default)]

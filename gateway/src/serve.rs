@@ -24,7 +24,8 @@ use crate::config::{Config, Limits};
 use crate::edge;
 use crate::edge::fetch::Fetcher;
 use crate::error::Error;
-use crate::observe::{self, License, View};
+use crate::license::License;
+use crate::observe::{self, View};
 use crate::relay::{Outboxes, Relay};
 
 /// Longest header of an HTTP/1 request that is read at all, bytes; [`edge::MAX_HEADER_BYTES`] is answered with

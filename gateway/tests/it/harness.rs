@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::Parser as _;
 use futures::{SinkExt as _, StreamExt as _};
 use gateway::config::{Args, Config};
-use gateway::observe::{Allowance, License, Usage};
+use gateway::license::{Allowance, License};
 use gateway::{Error, Gateway};
+use license_proxy::Usage;
 use queue::memory::MemoryQueue;
 use queue::port::{GatewayPort, QueueLimits};
 use serde_json::Value;
@@ -120,7 +121,8 @@ impl Served {
 
     /// A WebSocket.
     pub(crate) async fn socket(&self, path: &str) -> Socket {
-        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{}{path}", self.address)).await.unwrap();
+        let (socket, _) =
+            tokio_tungstenite::connect_async(format!("ws://{}{path}", self.address)).await.unwrap();
         Socket(socket)
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use queue::ids::{GatewayId, SessionId, WorkerId};
-use queue::job::{BatchReply, Timing, Transcript, WorkError, WorkErrorKind, Word};
+use queue::job::{BatchReply, Timing, Transcript, Word, WorkError, WorkErrorKind};
 use queue::port::{ClaimedSession, GatewayPort, Held, Served, SessionEnd, WorkerPort, WorkerRecord};
 use queue::session::{FinalReason, Partial, Segment, SessionEvent, ToGateway, ToWorker};
 use tokio::task::JoinHandle;
@@ -31,6 +31,8 @@ pub(crate) struct Knobs {
     pub(crate) chatter: AtomicUsize,
     /// Never ends a segment by itself.
     pub(crate) no_endpoints: AtomicBool,
+    /// Gives all its sessions back once and claims no more, as when it drains.
+    pub(crate) drain: AtomicBool,
     /// Sessions it was told to drop.
     pub(crate) cancelled: AtomicUsize,
     /// Jobs it holds.
@@ -89,6 +91,12 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
                         sessions: sessions.values().map(|h| h.claim.claim.clone()).collect(),
                     };
                     drop(self.queue.heartbeat(&self.record(), &held).await);
+                    if self.knobs.drain.swap(false, Ordering::Relaxed) {
+                        self.knobs.no_sessions.store(true, Ordering::Relaxed);
+                        for (_, heard) in sessions.drain() {
+                            drop(self.queue.release_session(&self.id, &heard.claim).await);
+                        }
+                    }
                 }
                 claimed = self.queue.claim_sessions(&self.id, room, wait), if room > 0 => {
                     for claim in claimed.unwrap_or_default() {
@@ -128,20 +136,24 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
     }
 
     async fn answer(&self, job: queue::port::ClaimedJob) {
-        let served = Served { model: MODEL.to_owned(), languages: vec!["en".to_owned()], lookaheads: vec![0, 6] };
+        let served =
+            Served { model: MODEL.to_owned(), languages: vec!["en".to_owned()], lookaheads: vec![0, 6] };
         let outcome = match (served.check(&job.job.options), self.queue.audio(&job.job.id).await) {
             (Err(e), _) => Err(e),
             (Ok(()), Ok(Some(pcm))) => Ok(transcript(&samples(&pcm), &job.job.options.language)),
             _ => Err(WorkError { kind: WorkErrorKind::AudioLost, message: "the audio is gone".to_owned() }),
         };
-        let reply = BatchReply { job: job.job.id.clone(), outcome, timing: Timing { queue_ms: 1.0, infer_ms: 2.0 } };
+        let reply =
+            BatchReply { job: job.job.id.clone(), outcome, timing: Timing { queue_ms: 1.0, infer_ms: 2.0 } };
         drop(self.queue.complete(&self.id, &job, reply).await);
     }
 
     async fn take(&self, sessions: &mut HashMap<SessionId, Heard>, message: ToWorker) {
         match message {
             ToWorker::Audio { session, epoch, at_samples, pcm } => {
-                let Some(heard) = sessions.get_mut(&session).filter(|h| h.claim.epoch() == epoch) else { return };
+                let Some(heard) = sessions.get_mut(&session).filter(|h| h.claim.epoch() == epoch) else {
+                    return;
+                };
                 self.knobs.longest.fetch_max(pcm.len() / 2, Ordering::Relaxed);
                 if at_samples > heard.end() {
                     let from_samples = heard.end();
@@ -152,7 +164,9 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
                 self.step(heard).await;
             }
             ToWorker::Flush { session, epoch, at_samples } => {
-                let Some(heard) = sessions.get_mut(&session).filter(|h| h.claim.epoch() == epoch) else { return };
+                let Some(heard) = sessions.get_mut(&session).filter(|h| h.claim.epoch() == epoch) else {
+                    return;
+                };
                 self.commit(heard, at_samples.max(heard.start), FinalReason::Flush).await;
                 self.tell(heard, SessionEvent::Flushed { at_samples }).await;
             }
@@ -173,36 +187,37 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
         }
     }
 
-    /// Tells what is new, and ends a segment at a pause.
+    /// Hears block by block, tells what is new, and ends a segment at a pause.
     async fn step(&self, heard: &mut Heard) {
-        let blocks = heard.audio.len() / BLOCK;
-        if blocks == heard.decoded {
-            return;
+        while let Some(block) = heard.audio.get(heard.levels.len() * BLOCK..(heard.levels.len() + 1) * BLOCK)
+        {
+            heard.levels.push(level(block));
+            self.tell_update(heard).await;
+            let quiet = heard.levels.iter().rev().take_while(|l| **l == 0).count();
+            let never = heard.claim.state.session.options.endpointing_ms == 0
+                || self.knobs.no_endpoints.load(Ordering::Relaxed);
+            if !never && !heard.text.is_empty() && quiet >= PAUSE_BLOCKS {
+                self.commit(heard, heard.decoded(), FinalReason::Endpoint).await;
+            }
         }
-        heard.decoded = blocks;
-        let words = heard.words(blocks);
-        let quiet = heard.audio[..blocks * BLOCK].rchunks(BLOCK).take_while(|b| level(b) == 0).count();
+    }
+
+    async fn tell_update(&self, heard: &mut Heard) {
+        let words = words(&heard.levels, heard.start / 16);
         let text = join(&words);
-        let changed = (text != heard.text).then(|| Partial { text: text.clone(), words: words.clone() });
+        let partial = (text != heard.text).then(|| Partial { text: text.clone(), words });
         heard.text = text;
-        let processed_samples = heard.start + (blocks * BLOCK) as u64;
-        let timing = Timing { queue_ms: 0.1, infer_ms: 0.2 };
-        let update = SessionEvent::Update { processed_samples, partial: changed, timing };
-        self.tell(heard, update).await;
+        let (processed_samples, timing) = (heard.decoded(), Timing { queue_ms: 0.1, infer_ms: 0.2 });
+        self.tell(heard, SessionEvent::Update { processed_samples, partial, timing }).await;
         for _ in 0..self.knobs.chatter.load(Ordering::Relaxed) {
             let partial = Some(Partial { text: "word ".repeat(4_000), words: Vec::new() });
             self.tell(heard, SessionEvent::Update { processed_samples, partial, timing }).await;
-        }
-        let silent = heard.claim.state.session.options.endpointing_ms == 0
-            || self.knobs.no_endpoints.load(Ordering::Relaxed);
-        if !silent && !words.is_empty() && quiet >= PAUSE_BLOCKS {
-            self.commit(heard, processed_samples, FinalReason::Endpoint).await;
         }
     }
 
     async fn commit(&self, heard: &mut Heard, at: u64, reason: FinalReason) {
         let n = ((at - heard.start) as usize).min(heard.audio.len());
-        let words = heard.words(n.div_ceil(BLOCK));
+        let words = hear(&heard.audio[..n], heard.start / 16);
         let segment = Segment {
             index: heard.segments,
             text: join(&words),
@@ -216,7 +231,7 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
         heard.segments += 1;
         heard.audio.drain(..n);
         heard.start = at;
-        heard.decoded = 0;
+        heard.levels.clear();
         heard.text = String::new();
         drop(self.queue.commit(&self.id, &heard.claim, &segment).await);
     }
@@ -234,7 +249,8 @@ struct Heard {
     claim: ClaimedSession,
     start: u64,
     audio: Vec<i16>,
-    decoded: usize,
+    /// Levels of its complete blocks.
+    levels: Vec<u32>,
     text: String,
     segments: u32,
 }
@@ -242,16 +258,15 @@ struct Heard {
 impl Heard {
     fn new(claim: ClaimedSession) -> Self {
         let (start, segments) = (claim.state.committed_samples, claim.state.segments);
-        Self { claim, start, audio: Vec::new(), decoded: 0, text: String::new(), segments }
+        Self { claim, start, audio: Vec::new(), levels: Vec::new(), text: String::new(), segments }
     }
 
     fn end(&self) -> u64 {
         self.start + self.audio.len() as u64
     }
 
-    fn words(&self, blocks: usize) -> Vec<Word> {
-        let audio = &self.audio[..self.audio.len().min(blocks * BLOCK)];
-        hear(audio, self.start / 16)
+    fn decoded(&self) -> u64 {
+        self.start + (self.levels.len() * BLOCK) as u64
     }
 }
 
@@ -265,8 +280,7 @@ fn level(block: &[i16]) -> u32 {
 }
 
 /// Runs of at least two blocks of one level are words.
-fn hear(audio: &[i16], from_ms: u64) -> Vec<Word> {
-    let levels: Vec<u32> = audio.chunks(BLOCK).map(level).collect();
+fn words(levels: &[u32], from_ms: u64) -> Vec<Word> {
     let mut at = 0_u64;
     let mut words = Vec::new();
     for run in levels.chunk_by(|a, b| a == b) {
@@ -278,6 +292,10 @@ fn hear(audio: &[i16], from_ms: u64) -> Vec<Word> {
         at += n;
     }
     words
+}
+
+fn hear(audio: &[i16], from_ms: u64) -> Vec<Word> {
+    words(&audio.chunks(BLOCK).map(level).collect::<Vec<_>>(), from_ms)
 }
 
 fn join(words: &[Word]) -> String {

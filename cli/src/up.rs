@@ -20,7 +20,9 @@ pub use error::UpError;
 use crate::args::{Service, UpArgs};
 use crate::demo;
 use crate::error::CliError;
+use crate::terminal::Palette;
 use crate::wav::Recording;
+use operator_plan::SecretText;
 use operator_plan::local::{LocalFile, LocalRun};
 use service::LocalService;
 use std::io::Write;
@@ -32,7 +34,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the command to its end: Ctrl-C, SIGTERM, a closed terminal, or the end of the command after `--`.
 pub async fn run(args: UpArgs) -> Result<ExitCode, CliError> {
-    let deployment = plan::load(&args.file, args.ports)?;
+    let mut deployment = plan::load(&args.file, args.ports)?;
+    choose_logs(&mut deployment, &args);
     let claim = run_state::claim(&run_state::folder(), &deployment.deployment).map_err(UpError::from)?;
     check_ports(&deployment)?;
     write_files(&deployment)?;
@@ -98,6 +101,24 @@ fn check_ports(deployment: &LocalRun) -> Result<(), UpError> {
         }
     }
     Ok(())
+}
+
+/// On a terminal people read the lines, and the demo is to be seen; the environment and the resource may
+/// say otherwise.
+fn choose_logs(deployment: &mut LocalRun, args: &UpArgs) {
+    let mut choose = |name: &str, value: &str| {
+        if std::env::var_os(name).is_none() {
+            for program in &mut deployment.programs {
+                program.env.entry(name.to_owned()).or_insert_with(|| SecretText::new(value));
+            }
+        }
+    };
+    if Palette::stderr() == Palette::Colour {
+        choose("LOG_FORMAT", "text");
+    }
+    if args.demo {
+        choose("RUST_LOG", "warn");
+    }
 }
 
 /// Writes the files of all programs, readable by this user alone.

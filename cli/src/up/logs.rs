@@ -28,7 +28,6 @@ struct Line {
 pub struct Logs {
     lines: mpsc::Sender<Line>,
     held: Arc<watch::Sender<bool>>,
-    palette: Palette,
 }
 
 /// Keeps log lines back until it is dropped.
@@ -47,7 +46,7 @@ impl Logs {
         let (lines, receiver) = mpsc::channel(QUEUED_LINES);
         let (held, held_changes) = watch::channel(false);
         let writer = tokio::spawn(write_lines(receiver, held_changes, width, palette));
-        (Self { lines, held: Arc::new(held), palette }, writer)
+        (Self { lines, held: Arc::new(held) }, writer)
     }
 
     /// Says something in the supervisor's own name.
@@ -142,13 +141,6 @@ async fn write_lines(
 fn write_line(line: &Line, width: usize, palette: Palette) {
     let name = format!("{:>width$} │", line.name);
     eprintln!("{} {}", palette.paint(line.paint, &name), line.text);
-}
-
-impl Logs {
-    /// The colours in use.
-    pub fn palette(&self) -> Palette {
-        self.palette
-    }
 }
 
 #[cfg(test)]

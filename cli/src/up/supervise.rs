@@ -6,7 +6,7 @@
 
 use super::backoff::Backoff;
 use super::logs::Logs;
-use crate::terminal::{Paint, Palette};
+use crate::terminal::Paint;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use operator_plan::local::Program;
@@ -180,7 +180,6 @@ impl Keeper {
             .args(["launch", "--parent", &std::process::id().to_string(), "--"])
             .arg(find_program(&program.command, &self.launcher))
             .args(&program.args)
-            .envs(self.log_env())
             .envs(program.env.iter().map(|(name, value)| (name, value.expose())))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -198,12 +197,6 @@ impl Keeper {
         let pid = child.id().unwrap_or_default();
         self.states.send_replace(State::Runs { pid, restarts: self.restarts });
         Ok(child)
-    }
-
-    /// On a terminal people read the lines: text, unless the environment already says otherwise.
-    fn log_env(&self) -> Option<(&'static str, &'static str)> {
-        let wanted = self.logs.palette() == Palette::Colour && std::env::var_os("LOG_FORMAT").is_none();
-        wanted.then_some(("LOG_FORMAT", "text"))
     }
 
     /// Waits until the child ends by itself (`Some`) or was ended by order (`None`).

@@ -3,7 +3,6 @@
 //! [`decide`] and [`resolve`] are pure; [`Door`] holds the counters. Comes before a body is read, so that what
 //! is refused costs nothing. Knows no protocol and no queue.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -11,7 +10,7 @@ use queue::job::{RecognizeOptions, WorkError, WorkErrorKind};
 use queue::port::{Served, WorkerRecord};
 use tokio::sync::Notify;
 
-use crate::config::{Config, Keys};
+use crate::config::{Aliases, Config, Keys};
 use crate::error::Error;
 use crate::license::{Allowance, License};
 use crate::request::Wanted;
@@ -77,7 +76,7 @@ pub fn decide(facts: Facts<'_>) -> Result<(), Error> {
 pub fn resolve(
     wanted: &Wanted,
     workers: &[WorkerRecord],
-    aliases: &HashSet<String>,
+    aliases: &Aliases,
     default_language: &str,
 ) -> Result<RecognizeOptions, Error> {
     let model = wanted.model.clone().filter(|m| !aliases.contains(&m.to_lowercase()));
@@ -103,12 +102,12 @@ pub fn resolve(
         Some(given) => known(given).or_else(|| known(primary(given))),
     };
     options.language = language.unwrap_or_else(|| given.unwrap_or(default_language).to_owned());
-    let served = Served {
+    let capability = Served {
         model: worker.model.clone(),
         languages: worker.languages.clone(),
         lookaheads: options.lookahead.into_iter().collect(),
     };
-    served.check(&options)?;
+    capability.check(&options)?;
     Ok(options)
 }
 
@@ -259,7 +258,7 @@ mod tests {
 
     #[test]
     fn models_and_languages_are_those_the_workers_know() {
-        let aliases: HashSet<String> = ["pulse".to_owned()].into();
+        let aliases: Aliases = ["pulse".to_owned()].into();
         let workers = [worker("demo-asr", &["en", "de"]), worker("big", &["fr"])];
         let run = |model: &str, language: &str, workers: &[WorkerRecord]| {
             let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());

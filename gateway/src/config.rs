@@ -129,12 +129,15 @@ pub struct Config {
     /// Which addresses are fetched.
     pub url_fetch: UrlFetch,
     /// Model names that mean the default model, lower case.
-    pub model_aliases: HashSet<String>,
+    pub model_aliases: Aliases,
     /// Language when none is named.
     pub default_language: String,
     /// Limits.
     pub limits: Limits,
 }
+
+/// Names, lower case.
+pub type Aliases = HashSet<String>;
 
 /// Accepted API keys, held only as digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,7 +235,7 @@ mod tests {
 
     #[test]
     fn keys_are_accepted_plain_and_as_digest() {
-        let hex: String = digest("hashed").iter().map(|b| format!("{b:02x}")).collect();
+        let hex = digest("hashed").map(|b| format!("{b:02x}")).concat();
         let keys = Keys::parse(&format!("# people\nplain\n\n{hex}\n")).unwrap();
         assert!(keys.accept("plain") && keys.accept("hashed"));
         assert!(!keys.accept(&hex) && !keys.accept("") && !keys.accept("# people"));

@@ -88,22 +88,19 @@ pub async fn recognize(
 /// Opens a live session, or comes back to one.
 pub async fn open(gateway: &Arc<Gateway>, admitted: Admitted, request: Live) -> Result<LiveCall, Error> {
     let options = gateway.resolve(&request.wanted)?;
-    let (state, ticket) = match &request.resume {
-        Some(id) => {
-            let ticket = gateway.relay.follow_session(id);
-            let adopted = gateway.queue.adopt_session(id, &gateway.id).await?;
-            let state = adopted.ok_or_else(|| Error::SessionNotFound(id.to_string()))?;
-            counter!("gateway_sessions_adopted_total").increment(1);
-            (LiveSession::resumed(&state), ticket)
-        }
-        None => {
-            let id = SessionId::generate();
-            let ticket = gateway.relay.follow_session(&id);
-            gateway.queue.open_session(&session(gateway, &id, options)).await?;
-            (LiveSession::new(id), ticket)
-        }
+    let (state, ticket) = if let Some(id) = &request.resume {
+        let ticket = gateway.relay.follow_session(id);
+        let adopted = gateway.queue.adopt_session(id, &gateway.id).await?;
+        let state = adopted.ok_or_else(|| Error::SessionNotFound(id.to_string()))?;
+        counter!("gateway_sessions_adopted_total").increment(1);
+        (LiveSession::resumed(&state), ticket)
+    } else {
+        let id = SessionId::generate();
+        let ticket = gateway.relay.follow_session(&id);
+        gateway.queue.open_session(&session(gateway, &id, options)).await?;
+        (LiveSession::new(id), ticket)
     };
-    live::start(gateway.clone(), admitted, request, (state, ticket))
+    live::start(gateway.clone(), admitted, &request, (state, ticket))
 }
 
 fn session(gateway: &Gateway, id: &SessionId, options: RecognizeOptions) -> Session {

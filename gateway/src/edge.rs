@@ -1,7 +1,7 @@
 //! The edges: protocol ↔ the one internal request and its events. They hold no decisions.
 //!
 //! [`context`] goes around all of them (request id, span, header limit, error bodies); [`upload`] reads bodies
-//! for REST and OpenAI; [`words`] and [`frame`] are the published JSON shapes.
+//! for [`rest`] and [`openai`]; [`words`] and [`frame`] are the published JSON shapes.
 
 pub mod context;
 pub mod fetch;

@@ -261,7 +261,7 @@ impl Error {
         self.facts().reason
     }
 
-    /// The JSON body of all HTTP edges but OpenAI's: every name that published clients look for.
+    /// The JSON body of all HTTP edges but that of `OpenAI`: every name that published clients look for.
     pub fn body(&self, request_id: &str) -> serde_json::Value {
         let facts = self.facts();
         let message = self.to_string();
@@ -287,7 +287,7 @@ impl Error {
         body
     }
 
-    /// The body in the shape of OpenAI's API.
+    /// The body in the shape of `OpenAI`.
     pub fn openai_body(&self) -> serde_json::Value {
         let facts = self.facts();
         let kind = match facts.status.as_u16() {

@@ -71,14 +71,14 @@ pub struct LiveCall {
 pub(crate) fn start(
     gateway: Arc<Gateway>,
     admitted: Admitted,
-    request: Live,
+    request: &Live,
     (state, ticket): (LiveSession, SessionTicket),
 ) -> Result<LiveCall, Error> {
     let session = ticket.id().clone();
     let (input, inputs) = mpsc::channel(INPUTS);
     let (events, told) = mpsc::channel(gateway.config.limits.max_unread_results.max(1));
     let (failed, outcome) = oneshot::channel();
-    let ears = Ears::new(&request)?;
+    let ears = Ears::new(request)?;
     let now = Instant::now();
     let span = tracing::Span::current();
     let task = Task {

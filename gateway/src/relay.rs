@@ -27,7 +27,7 @@ const SEND_BATCH: usize = 512;
 /// Pauses between attempts grow from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// A message that could not be sent for this long is given up; sessions then find out what happened.
-pub const OUTAGE_LIMIT: Duration = Duration::from_secs(60);
+pub const OUTAGE_LIMIT: Duration = Duration::from_mins(1);
 
 /// An event of a session under the epoch of its claim.
 pub type Event = (Epoch, SessionEvent);

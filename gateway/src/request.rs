@@ -219,7 +219,7 @@ pub fn raw_format(
 
 /// A layout that live audio may have.
 pub fn live_format(raw: RawFormat) -> Result<RawFormat, Error> {
-    if !LIVE_RATES_HZ.contains(&raw.rate_hz) || raw.rate_hz % 25 != 0 {
+    if !LIVE_RATES_HZ.contains(&raw.rate_hz) || !raw.rate_hz.is_multiple_of(25) {
         return Err(invalid("sample_rate", "use 8000, 16000, 22050, 24000, 44100 or 48000"));
     }
     Ok(raw)
@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn endpointing_is_said_in_three_ways() {
-        let cases: [(&[(&str, &str)], Option<u32>); 8] = [
+        type Query = [(&'static str, &'static str)];
+        let cases: [(&Query, Option<u32>); 8] = [
             (&[("endpointing", "true")], Some(800)),
             (&[("endpointing", "false"), ("eou_timeout_ms", "500")], Some(0)),
             (&[("endpointing", "300")], Some(300)),

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as CodecError;
 use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::core::meta::MetadataOptions;
 
 use super::pool::Lease;
 use super::raw::{Encoding, RawFormat, RawReader, to_pcm16};
@@ -55,10 +56,10 @@ pub fn decode(
         }
         // A container says itself what it is, whatever the parameters say.
         (_, Kind::Wav) => match wav::parse(&body)? {
-            Wav::Raw(format, range) => decode_raw(body.slice(range), format, max_seconds, lease),
+            Wav::Raw(format, range) => decode_raw(&body.slice(range), format, max_seconds, lease),
             Wav::Coded => decode_container(body, "wav", max_seconds, lease),
         },
-        (Some(format), _) => decode_raw(body, format, max_seconds, lease),
+        (Some(format), _) => decode_raw(&body, format, max_seconds, lease),
         (None, Kind::Container(name)) => decode_container(body, name, max_seconds, lease),
         (None, Kind::OggOpus) => Err(Error::UnsupportedFormat("Opus is not supported".to_owned())),
         (None, _) => {
@@ -119,7 +120,7 @@ impl Output {
     }
 }
 
-fn decode_raw(body: Bytes, format: RawFormat, max_seconds: u64, lease: Lease) -> Result<Recording, Error> {
+fn decode_raw(body: &Bytes, format: RawFormat, max_seconds: u64, lease: Lease) -> Result<Recording, Error> {
     let frames = body.len() / format.frame_bytes();
     if frames == 0 {
         return Err(Error::AudioMissing);
@@ -143,11 +144,12 @@ fn decode_raw(body: Bytes, format: RawFormat, max_seconds: u64, lease: Lease) ->
 }
 
 fn decode_container(body: Bytes, name: &str, max_seconds: u64, lease: Lease) -> Result<Recording, Error> {
-    let stream = MediaSourceStream::new(Box::new(std::io::Cursor::new(body)), Default::default());
+    let stream =
+        MediaSourceStream::new(Box::new(std::io::Cursor::new(body)), MediaSourceStreamOptions::default());
     let mut hint = Hint::new();
     hint.with_extension(name);
     let mut format = symphonia::default::get_probe()
-        .probe(&hint, stream, Default::default(), Default::default())
+        .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
         .map_err(|e| codec_error(name, &e))?;
     let (track, mut decoder) = open_track(format.as_ref(), name)?;
     let mut out: Option<(u32, Output)> = None;

@@ -88,13 +88,11 @@ impl Resampler {
 
     /// Takes a piece of input and appends what is ready.
     pub fn push(&mut self, input: &[f32], out: &mut Vec<f32>) -> Result<(), Error> {
-        match &mut self.filter {
-            Some(filter) => filter.push(input, out),
-            None => {
-                out.extend_from_slice(input);
-                Ok(())
-            }
+        if let Some(filter) = &mut self.filter {
+            return filter.push(input, out);
         }
+        out.extend_from_slice(input);
+        Ok(())
     }
 
     /// The input is over: appends the rest, so that the output has the input's duration.

@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn file(tag: u16, channels: u16, rate: u32, bits: u16, claim: u32, data: &[u8]) -> Vec<u8> {
+    fn file((tag, channels): (u16, u16), rate: u32, bits: u16, claim: u32, data: &[u8]) -> Vec<u8> {
         let block = channels * bits.div_ceil(8);
         let mut f = b"RIFF\xFF\xFF\xFF\xFFWAVELIST\x03\x00\x00\x00abc\x00fmt \x10\x00\x00\x00".to_vec();
         for field in [tag, channels] {
@@ -142,16 +142,16 @@ mod tests {
 
     #[test]
     fn samples_are_found_behind_other_chunks() {
-        let f = file(1, 2, 44_100, 16, 8, &[1, 2, 3, 4, 5, 6, 7, 8, 99, 99]);
+        let f = file((1, 2), 44_100, 16, 8, &[1, 2, 3, 4, 5, 6, 7, 8, 99, 99]);
         let format = RawFormat { encoding: Encoding::Linear16, rate_hz: 44_100, channels: 2 };
         assert_eq!(parse(&f).unwrap(), Wav::Raw(format, f.len() - 10..f.len() - 2));
-        assert_eq!(parse(&file(17, 1, 8_000, 4, 8, &[0; 8])).unwrap(), Wav::Coded);
+        assert_eq!(parse(&file((17, 1), 8_000, 4, 8, &[0; 8])).unwrap(), Wav::Coded);
     }
 
     #[test]
     fn a_size_left_open_means_until_the_end() {
         for claim in UNKNOWN_SIZES {
-            let f = file(1, 1, 16_000, 16, claim, &[0; 6]);
+            let f = file((1, 1), 16_000, 16, claim, &[0; 6]);
             assert!(matches!(parse(&f).unwrap(), Wav::Raw(_, r) if r == (f.len() - 6..f.len())), "{claim}");
         }
     }
@@ -159,14 +159,14 @@ mod tests {
     #[test]
     fn lies_are_named() {
         let cases = [
-            (file(1, 1, 16_000, 16, 7_000, &[0; 6]), "TruncatedAudio"),
-            (file(1, 1, 16_000, 16, 8, &[0; 8])[..30].to_vec(), "TruncatedAudio"),
+            (file((1, 1), 16_000, 16, 7_000, &[0; 6]), "TruncatedAudio"),
+            (file((1, 1), 16_000, 16, 8, &[0; 8])[..30].to_vec(), "TruncatedAudio"),
             (b"RIFF\0\0\0\0WAVE".to_vec(), "TruncatedAudio"),
             (b"RIFF\0\0\0\0WAVEdata\x02\0\0\0ab".to_vec(), "InvalidAudio"),
-            (file(1, 0, 16_000, 16, 8, &[0; 8]), "InvalidAudio"),
-            (file(1, 1, 0, 16, 8, &[0; 8]), "InvalidAudio"),
-            (file(1, 1, 400_000_000, 16, 8, &[0; 8]), "InvalidAudio"),
-            (file(1, 1, 16_000, 13, 8, &[0; 8]), "InvalidAudio"),
+            (file((1, 0), 16_000, 16, 8, &[0; 8]), "InvalidAudio"),
+            (file((1, 1), 0, 16, 8, &[0; 8]), "InvalidAudio"),
+            (file((1, 1), 400_000_000, 16, 8, &[0; 8]), "InvalidAudio"),
+            (file((1, 1), 16_000, 13, 8, &[0; 8]), "InvalidAudio"),
             (b"RIFX\0\0\0\0WAVE".to_vec(), "UnsupportedFormat"),
         ];
         for (bytes, reason) in cases {
@@ -185,7 +185,7 @@ mod tests {
                 }
             }
             bytes.truncate(64);
-            let f = file(1, 1, 16_000, 16, 64, &bytes);
+            let f = file((1, 1), 16_000, 16, 64, &bytes);
             for cut in 0..f.len() {
                 drop(parse(&f[..cut]));
             }

@@ -20,7 +20,7 @@ use crate::error::Error;
 const MAX_REDIRECTS: usize = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest whole transfer.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
+const TRANSFER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Fetches addresses, or refuses to.
 #[derive(Debug, Clone)]
@@ -139,14 +139,14 @@ fn permitted_v4(ip: Ipv4Addr, public_only: bool) -> bool {
     let shared = a == 100 && (64..128).contains(&b);
     let never = ip.is_link_local() || ip.is_multicast() || a == 0 || a >= 240 || shared;
     let inside = ip.is_loopback() || ip.is_private();
-    !never && !(public_only && inside)
+    !(never || public_only && inside)
 }
 
 fn permitted_v6(ip: Ipv6Addr, public_only: bool) -> bool {
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let never = ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified() || ip == METADATA;
     let inside = ip.is_loopback() || ip.is_unique_local();
-    !never && !(public_only && inside)
+    !(never || public_only && inside)
 }
 
 #[cfg(test)]

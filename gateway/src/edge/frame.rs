@@ -14,6 +14,7 @@ const MAX_FULL: usize = 1 << 20;
 
 /// What a client wants to see, and what it was shown.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes of the client, each named")]
 pub struct View {
     session_id: String,
     external_session_id: Option<String>,
@@ -43,6 +44,7 @@ struct Spoken<'a> {
 }
 
 #[derive(Serialize, Default)]
+#[expect(clippy::struct_field_names, reason = "the published name of the field")]
 struct Transcription<'a> {
     r#type: &'static str,
     status: &'static str,

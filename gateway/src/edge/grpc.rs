@@ -53,8 +53,8 @@ pub fn router(gateway: &Arc<Gateway>) -> (Router, HealthReporter) {
         Ok(reflection) => routes = routes.add_service(reflection),
         Err(e) => tracing::warn!(error = %e, "reflection is not served"),
     }
-    let router = routes.into_axum_router().reset_fallback();
-    (router.layer(axum::middleware::from_fn_with_state(gateway.clone(), admit)), reporter)
+    let admit = axum::middleware::from_fn_with_state(gateway.clone(), admit);
+    (routes.into_axum_router().reset_fallback().layer(admit), reporter)
 }
 
 /// Lets speech calls in before their body is read; everything else passes.

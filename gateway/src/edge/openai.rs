@@ -1,4 +1,4 @@
-//! OpenAI's transcription API: a form with a file in; text, JSON, subtitles or a stream of words out.
+//! The transcription API of `OpenAI`: a form with a file in; text, JSON, subtitles or a stream of words out.
 
 use std::convert::Infallible;
 use std::sync::Arc;

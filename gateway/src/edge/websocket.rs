@@ -61,10 +61,10 @@ struct Pong;
 
 async fn serve(socket: WebSocket, call: LiveCall, view: View, ping: Duration) {
     let (sink, stream) = socket.split();
-    let (notes, noted) = mpsc::channel(NOTES);
+    let (notes, pongs) = mpsc::channel(NOTES);
     let mut writer = Writer { sink, view, ping };
     let mut reading = std::pin::pin!(read(stream, call.input, notes, ping * 2));
-    let mut writing = std::pin::pin!(writer.run(call.events, call.failed, noted));
+    let mut writing = std::pin::pin!(writer.run(call.events, call.failed, pongs));
     tokio::select! {
         // The session ends by itself when nobody gives it input any more.
         () = &mut reading => writing.await,
@@ -85,10 +85,9 @@ async fn read(
             Ok(Message::Binary(bytes)) => Ok(Some(Input::Audio(bytes))),
             Ok(Message::Text(text)) => control(text.as_str()),
             Ok(Message::Ping(_) | Message::Pong(_)) => Ok(None),
-            Ok(Message::Close(_)) => return,
             // A message that is too large is answered; whatever else broke, there is no socket to say it to.
             Err(e) if is_too_large(&e) => Err(Error::BodyTooLarge { limit_bytes: MAX_CHUNK_BYTES as u64 }),
-            Err(_) => return,
+            Ok(Message::Close(_)) | Err(_) => return,
         };
         match said {
             Ok(None) => {}

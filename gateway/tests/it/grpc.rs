@@ -160,9 +160,10 @@ async fn refusals_say_when_to_come_back() {
     let queue = queue::memory::MemoryQueue::new(limits());
     let served = serve_on(std::sync::Arc::new(queue), &["--max-active-requests", "0"], Some("secret")).await;
     let mut client = SpeechClient::new(channel(&served).await);
-    let status = client.recognize(recording(wav_of("1"), Default::default())).await.unwrap_err();
+    let status =
+        client.recognize(recording(wav_of("1"), pb::RecognitionConfig::default())).await.unwrap_err();
     assert_eq!((status.code(), detail(&status).reason.as_str()), (Code::Unauthenticated, "KeyMissing"));
-    let mut request = tonic::Request::new(recording(wav_of("1"), Default::default()));
+    let mut request = tonic::Request::new(recording(wav_of("1"), pb::RecognitionConfig::default()));
     request.metadata_mut().insert("authorization", "Bearer secret".parse().unwrap());
     let status = client.recognize(request).await.unwrap_err();
     assert_eq!((status.code(), detail(&status).retry_after_ms), (Code::ResourceExhausted, 1_000));
@@ -194,8 +195,8 @@ async fn health_follows_readiness_and_reflection_lists_the_service() {
     let mut client = ServerReflectionClient::new(channel(&served).await);
     let answer = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
     let answer = answer.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
-    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
-    let names: Vec<_> = list.service.iter().map(|s| s.name.as_str()).collect();
+    let MessageResponse::ListServicesResponse(listed) = answer else { panic!("{answer:?}") };
+    let names: Vec<_> = listed.service.iter().map(|s| s.name.as_str()).collect();
     assert!(
         names.contains(&"smallest.speech.v1.Speech") && names.contains(&"grpc.health.v1.Health"),
         "{names:?}"

@@ -8,6 +8,9 @@ use crate::worker::Worker;
 
 const PATH: &str = "/api/v1/lightning/get_text";
 
+/// Name, query, content type, body; status and reason of the answer.
+type Case = (&'static str, &'static str, &'static str, Vec<u8>, u16, &'static str);
+
 async fn served(args: &[&str]) -> (Served, Worker) {
     let (served, queue) = serve(args).await;
     let worker = Worker::start(&queue);
@@ -64,7 +67,7 @@ async fn what_cannot_be_read_is_refused_by_name() {
     let mut impossible = good.clone();
     impossible[22..24].copy_from_slice(&99_u16.to_le_bytes());
     let flac = include_bytes!("fixtures/234.flac");
-    let cases: Vec<(&str, &str, &str, Vec<u8>, u16, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("no audio", "", "audio/wav", Vec::new(), 400, "AudioMissing"),
         ("no samples", "", "audio/wav", wav(&[], 16_000, 1), 400, "AudioMissing"),
         ("truncated header", "", "audio/wav", good[..30].to_vec(), 400, "TruncatedAudio"),

@@ -1,4 +1,4 @@
-//! OpenAI's transcription API.
+//! The transcription API of `OpenAI`.
 
 use serde_json::{Value, json};
 

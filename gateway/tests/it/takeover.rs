@@ -136,9 +136,9 @@ async fn a_client_that_lost_its_gateway_comes_back_through_another() {
     again.say(r#"{"type":"close_stream"}"#).await;
     let (rest, code) = again.rest().await;
     assert_eq!((finals(&rest), code), (vec!["w3 w4 w5".to_owned(), "w6".to_owned()], Some(1000)));
-    let last = rest.last().unwrap();
+    let end = rest.last().unwrap();
     assert_eq!(
-        (&last["words"][0]["start"], last["session_id"].as_str()),
+        (&end["words"][0]["start"], end["session_id"].as_str()),
         (&Value::from(2.7), Some(id.as_str()))
     );
     drop((socket, limits()));

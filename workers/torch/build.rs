@@ -21,11 +21,19 @@ fn main() -> ExitCode {
         return fail(&format!("{} has no libtorch_cpu.so", lib.display()));
     }
 
-    let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(3).debug(false).warnings(false);
-    build.flag_if_supported("-fno-math-errno").flag_if_supported("-fopenmp");
+    // The kernels once for each instruction set; the shim picks one at run time.
+    for (name, march) in [("avx512", "x86-64-v4"), ("avx2", "x86-64-v3"), ("baseline", "x86-64")] {
+        let mut kernels = shim();
+        kernels
+            .flag(format!("-march={march}"))
+            .define("SMALLEST_KERNELS", format!("kernels_{name}").as_str());
+        kernels.file("shim/kernels.cpp").compile(&format!("smallest_kernels_{name}"));
+    }
+    let mut build = shim();
+    // libtorch's own threads run the kernels; its headers spread work through OpenMP.
+    build.flag("-fopenmp");
     build.include(root.join("include")).include(root.join("include/torch/csrc/api/include"));
-    for file in ["runtime.cpp", "linear.cpp"] {
+    for file in ["runtime.cpp", "linear.cpp", "fused.cpp"] {
         build.file(format!("shim/{file}"));
     }
     build.compile("smallest_torch_shim");
@@ -33,10 +41,19 @@ fn main() -> ExitCode {
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
+    println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
     println!("cargo:libtorch_lib={}", lib.display());
     ExitCode::SUCCESS
+}
+
+/// A compiler with the flags that all C++ of this crate shares.
+fn shim() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(3).debug(false).warnings(false);
+    build.flag("-fno-math-errno").flag("-Wno-psabi");
+    build
 }
 
 /// Ends the build with one clear message.

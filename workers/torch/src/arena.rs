@@ -8,14 +8,18 @@ use tch::{Kind, TchError, Tensor};
 use crate::config::Config;
 use crate::linear::Placement;
 
+/// Numbers that the kernels take at once; `kLanes` in `shim/kernels.cpp`.
+pub(crate) const LANES: usize = 16;
+
 /// All states, each `[slots, …]`.
 #[derive(Debug)]
 pub(crate) struct Arena {
     /// Last frame of each subsampling stage's input: `[slots, bins, channels]`.
     pub(crate) stages: Vec<Tensor>,
-    /// Attention keys of each layer, the last `left_context` frames: `[slots, left_context, hidden]`.
+    /// Attention keys of each layer, the last `left_context` frames: `[slots, left_context, hidden]`; for the CPU
+    /// kernels a ring of a whole window, `[slots, heads, head_dim, capacity]`.
     pub(crate) keys: Vec<Tensor>,
-    /// Attention values, likewise.
+    /// Attention values, likewise; for the CPU kernels `[slots, heads, capacity, padded head_dim]`.
     pub(crate) values: Vec<Tensor>,
     /// Inputs of each layer's depthwise convolution: `[slots, conv_kernel − 1, hidden]`.
     pub(crate) convolutions: Vec<Tensor>,
@@ -56,7 +60,7 @@ impl DecoderState {
 impl Arena {
     pub(crate) fn new(config: &Config, place: Placement, slots: usize) -> Result<Self, TchError> {
         let encoder = &config.encoder;
-        let options = (place.kind, place.device);
+        let options = (if place.fused { Kind::Float } else { place.kind }, place.device);
         let decoder = DecoderState::new(config, place, slots)?;
         let (slots, hidden) = (slots as i64, encoder.hidden as i64);
         let mut stages = vec![Tensor::f_zeros([slots, encoder.mels as i64, 1], options)?];
@@ -65,22 +69,32 @@ impl Arena {
             bins = bins / 2 + 1;
             stages.push(Tensor::f_zeros([slots, bins as i64, encoder.subsampling_channels as i64], options)?);
         }
-        let layered = |shape: [i64; 3]| -> Result<Vec<Tensor>, TchError> {
+        let layered = |shape: &[i64]| -> Result<Vec<Tensor>, TchError> {
             (0..encoder.layers).map(|_| Tensor::f_zeros(shape, options)).collect()
         };
+        let plain = [slots, encoder.left_context as i64, hidden];
+        let (mut keys, mut values) = (plain.to_vec(), plain.to_vec());
+        if place.fused {
+            let (heads, dim) = (encoder.heads as i64, encoder.head_dim());
+            let capacity = (encoder.left_context + config.max_lookahead() + 1).next_multiple_of(LANES) as i64;
+            keys = vec![slots, heads, dim as i64, capacity];
+            values = vec![slots, heads, capacity, dim.next_multiple_of(LANES) as i64];
+        }
         Ok(Self {
             stages,
-            keys: layered([slots, encoder.left_context as i64, hidden])?,
-            values: layered([slots, encoder.left_context as i64, hidden])?,
-            convolutions: layered([slots, encoder.conv_kernel as i64 - 1, hidden])?,
+            keys: layered(&keys)?,
+            values: layered(&values)?,
+            convolutions: layered(&[slots, encoder.conv_kernel as i64 - 1, hidden])?,
             decoder,
         })
     }
 
     /// Bytes that one slot takes.
-    pub(crate) fn bytes_per_slot(config: &Config, kind: Kind) -> usize {
+    pub(crate) fn bytes_per_slot(config: &Config, place: Placement) -> usize {
         let encoder = &config.encoder;
-        let per_layer = (2 * encoder.left_context + encoder.conv_kernel - 1) * encoder.hidden;
+        let kind = if place.fused { Kind::Float } else { place.kind };
+        let window = (encoder.left_context + config.max_lookahead() + 1).next_multiple_of(LANES);
+        let per_layer = (2 * window + encoder.conv_kernel - 1) * encoder.hidden;
         let stages = encoder.mels + encoder.stages() * encoder.mels * encoder.subsampling_channels / 2;
         let decoder = (2 * config.decoder_layers + 1) * config.decoder_hidden;
         (encoder.layers * per_layer + stages + decoder) * kind.elt_size_in_bytes()

@@ -11,6 +11,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::batch::Batch;
 use crate::config::EncoderConfig;
+use crate::ffi;
 use crate::linear::{Linear, Placement};
 use crate::load::Weights;
 use crate::relative_positions::RelativePositions;
@@ -26,6 +27,7 @@ pub(crate) struct Attention {
     bias_content: Tensor,
     bias_position: Tensor,
     positions: RelativePositions,
+    fused: bool,
 }
 
 /// Keys and values of all slots for one layer.
@@ -57,13 +59,15 @@ impl Attention {
             (Some(query), Some(key), Some(value)) => Some(Tensor::f_cat(&[query, key, value], 0)?),
             _ => None,
         };
+        let put = |tensor: &Tensor| if place.fused { place.put_fp32(tensor) } else { place.put(tensor) };
         Ok(Self {
             heads,
             head_dim,
             input: Linear::new(place, &weight, bias.as_ref())?,
             output: Linear::new(place, &output.0, output.1.as_ref())?,
-            bias_content: place.put(&take("bias_u", &[heads, head_dim]))?,
-            bias_position: place.put(&take("bias_v", &[heads, head_dim]))?,
+            bias_content: put(&take("bias_u", &[heads, head_dim]))?,
+            bias_position: put(&take("bias_v", &[heads, head_dim]))?,
+            fused: place.fused,
             positions: RelativePositions::new(
                 config,
                 place,
@@ -82,8 +86,30 @@ impl Attention {
         mask: Option<&Tensor>,
     ) -> Result<Tensor, TchError> {
         let projected = self.input.forward(input)?;
-        let attended = self.attend(&projected, batch, state, mask)?;
+        let attended = if self.fused {
+            self.attend_fused(&projected, batch, state)?
+        } else {
+            self.attend(&projected, batch, state, mask)?
+        };
         self.output.forward_residual(&attended, residual)
+    }
+
+    /// The attention itself, by the CPU kernel: the states are rings that it reads and writes in place.
+    fn attend_fused(
+        &mut self,
+        projected: &Tensor,
+        batch: &Batch,
+        state: AttentionState<'_>,
+    ) -> Result<Tensor, TchError> {
+        let chunk = batch.lookahead + 1;
+        let tensors = ffi::AttentionTensors {
+            keys: state.keys,
+            values: state.values,
+            content: &self.bias_content,
+            position: &self.bias_position,
+            relative: self.positions.get(chunk as i64, batch.context as i64)?,
+        };
+        ffi::attention(projected, &tensors, &batch.kernel_rows(), (batch.frames, chunk, batch.context))
     }
 
     /// The attention itself, in plain tensor operations: `[rows · frames, 3 · hidden]` → `[rows · frames, hidden]`.

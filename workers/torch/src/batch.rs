@@ -9,6 +9,7 @@ use std::ops::Range;
 use tch::{Device, TchError, Tensor};
 
 use crate::config::EncoderConfig;
+use crate::ffi::KernelRow;
 
 /// One slot's place in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,25 @@ impl Batch {
     /// Encoder frames of `row` that this step decodes.
     pub(crate) fn valid(&self, row: &Row) -> usize {
         self.stage_valid(row, self.config.stages()).end
+    }
+
+    /// The rows for the kernels of the encoder blocks.
+    pub(crate) fn kernel_rows(&self) -> Vec<KernelRow> {
+        let row = |row: &Row| KernelRow {
+            slot: row.slot as i64,
+            start: row.start as i64,
+            valid: self.valid(row) as i64,
+        };
+        self.rows.iter().map(row).collect()
+    }
+
+    /// The rows for a kernel of the subsampling whose result is `stage`.
+    pub(crate) fn kernel_stage_rows(&self, stage: usize) -> Vec<KernelRow> {
+        let row = |row: &Row| {
+            let valid = self.stage_valid(row, stage);
+            KernelRow { slot: row.slot as i64, start: valid.start as i64, valid: valid.end as i64 }
+        };
+        self.rows.iter().map(row).collect()
     }
 
     /// Cached frames of `row` that exist, of [`Batch::context`].

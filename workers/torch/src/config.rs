@@ -268,7 +268,11 @@ fn check_features(raw: &RawFeatures, mels: usize) -> Result<FeatureConfig, Engin
             raw.feature_size
         ));
     }
-    if raw.hop_length == 0 || raw.win_length > raw.n_fft || raw.win_length <= raw.hop_length {
+    if raw.hop_length == 0
+        || raw.win_length > raw.n_fft
+        || !(raw.n_fft - raw.win_length).is_multiple_of(2)
+        || raw.win_length <= raw.hop_length
+    {
         return wrong("hop_length < win_length <= n_fft must hold".into());
     }
     if raw.mel_filters_dtype.as_deref().is_some_and(|dtype| dtype != "float32") {

@@ -58,7 +58,7 @@ impl Conformer {
         batch: &Batch,
         arena: &mut Arena,
     ) -> Result<Tensor, TchError> {
-        let mask = attention_mask(batch, self.place)?;
+        let mask = if self.place.fused { None } else { attention_mask(batch, self.place)? };
         let mut hidden = input;
         for (layer, block) in self.blocks.iter_mut().enumerate() {
             let state = AttentionState { keys: &mut arena.keys[layer], values: &mut arena.values[layer] };

@@ -5,10 +5,11 @@
 //! the convolution is causal, and what it makes of them is never read.
 //! Source: `NemotronAsrStreamingEncoderConvolutionModule` of transformers 5.23.0.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::batch::Batch;
 use crate::config::{Activation, EncoderConfig};
+use crate::ffi::{self, ConvolutionTensors, Fused};
 use crate::linear::{Linear, Norm, Placement, activate_};
 use crate::load::Weights;
 
@@ -21,6 +22,7 @@ pub(crate) struct Convolution {
     norm: Norm,
     activation: Activation,
     narrow: Linear,
+    fused: Option<ConvolutionTensors>,
 }
 
 impl Convolution {
@@ -42,13 +44,20 @@ impl Convolution {
         ];
         let widen = take("pointwise_conv1.weight", &[2 * hidden, hidden, 1]).f_view([2 * hidden, hidden])?;
         let narrow = take("pointwise_conv2.weight", &[hidden, hidden, 1]).f_view([hidden, hidden])?;
+        let depthwise = take("depthwise_conv.weight", &[hidden, 1, kernel]);
+        let norm = (take("norm.weight", &[hidden]), take("norm.bias", &[hidden]));
+        let fused = match place.fused {
+            true => Some(fuse(config, place, &depthwise, biases[1].as_ref(), &norm)?),
+            false => None,
+        };
         Ok(Self {
             widen: Linear::new(place, &widen, biases[0].as_ref())?,
-            depthwise: place.put(&take("depthwise_conv.weight", &[hidden, 1, kernel]))?,
+            depthwise: place.put(&depthwise)?,
             depthwise_bias: biases[1].as_ref().map(|bias| place.put(bias)).transpose()?,
-            norm: Norm::new(place, &take("norm.weight", &[hidden]), &take("norm.bias", &[hidden]))?,
+            norm: Norm::new(place, &norm.0, &norm.1)?,
             activation: config.activation,
             narrow: Linear::new(place, &narrow, biases[2].as_ref())?,
+            fused,
         })
     }
 
@@ -60,7 +69,19 @@ impl Convolution {
         batch: &Batch,
         state: &mut Tensor,
     ) -> Result<Tensor, TchError> {
-        let filtered = self.filter(&self.widen.forward(input)?, batch, state)?;
+        let widened = self.widen.forward(input)?;
+        let filtered = match &self.fused {
+            None => self.filter(&widened, batch, state)?,
+            Some(tensors) => {
+                let filtered =
+                    ffi::convolution(&widened, state, tensors, &batch.kernel_rows(), batch.frames)?;
+                if tensors.activation == Fused::None {
+                    activate_(filtered, self.activation)?
+                } else {
+                    filtered
+                }
+            }
+        };
         self.narrow.forward_residual(&filtered, residual)
     }
 
@@ -84,4 +105,28 @@ impl Convolution {
         let normed = self.norm.forward(&filtered.f_transpose(1, 2)?.f_reshape([rows * frames, hidden])?)?;
         activate_(normed, self.activation)
     }
+}
+
+/// Lays the weights out for the CPU kernel.
+fn fuse(
+    config: &EncoderConfig,
+    place: Placement,
+    depthwise: &Tensor,
+    bias: Option<&Tensor>,
+    (norm_weight, norm_bias): &(Tensor, Tensor),
+) -> Result<ConvolutionTensors, TchError> {
+    let hidden = config.hidden as i64;
+    let zeros = Tensor::f_zeros([hidden], (Kind::Float, place.device))?;
+    Ok(ConvolutionTensors {
+        filter: place.put_fp32(&depthwise.f_view([hidden, -1])?.f_transpose(0, 1)?)?,
+        bias: bias.map_or(Ok(zeros), |bias| place.put_fp32(bias))?,
+        norm_weight: place.put_fp32(norm_weight)?,
+        norm_bias: place.put_fp32(norm_bias)?,
+        epsilon: Norm::EPSILON,
+        activation: match config.activation {
+            Activation::Silu => Fused::Swish,
+            Activation::Relu => Fused::Relu,
+            Activation::Gelu | Activation::Tanh => Fused::None,
+        },
+    })
 }

@@ -238,6 +238,30 @@ impl Decoder {
 }
 
 #[cfg(test)]
+impl Decoder {
+    /// Logits `[steps, vocab]` along a given path of `(frame, token)` from the start, blanks included.
+    pub(crate) fn path_logits(
+        &self,
+        encoded: &Tensor,
+        path: &[(i64, i64)],
+        slot: i64,
+        state: &mut DecoderState,
+    ) -> Result<Tensor, TchError> {
+        let projected = self.encoder_projection.forward(encoded)?;
+        state.reset(slot as usize, &self.start)?;
+        let mut logits = Vec::new();
+        for &(frame, token) in path {
+            let joined = projected.f_narrow(0, frame, 1)?.f_add(&state.prediction.f_narrow(0, slot, 1)?)?;
+            logits.push(self.head.forward(&activate_(joined, self.activation)?)?);
+            if token != self.blank {
+                self.predict(&[slot], &[token], state)?;
+            }
+        }
+        Tensor::f_cat(&logits, 0)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tch::{Kind, TchError};
-use workers_engine::{Engine, EngineError, EngineInfo, SlotOptions, SlotOutput, SlotWork};
+use tch::{Device, Kind, TchError, Tensor};
+use workers_engine::{Engine, EngineError, EngineInfo, SlotOptions, SlotOutput, SlotWork, Token};
 
 use crate::arena::Arena;
 use crate::batch::{Batch, Row};
@@ -16,10 +16,11 @@ use crate::config::Config;
 use crate::conformer::Conformer;
 use crate::decode::Decoder;
 use crate::device::{self, DeviceChoice};
-use crate::features::{FeatureRow, Features, history_samples};
+use crate::features::{FeatureRow, Features};
 use crate::ffi::InferenceMode;
 use crate::linear::Placement;
 use crate::load::Weights;
+use crate::slots::Slots;
 use crate::subsampling::Subsampling;
 use crate::tokenizer::read_pieces;
 
@@ -36,6 +37,8 @@ pub struct LoadOptions {
     pub slots: Option<usize>,
     /// Threads of libtorch on the CPU; none leaves its default, one a core.
     pub threads: Option<usize>,
+    /// On the CPU, run the plain tensor operations that a GPU runs, instead of the kernels: for tests that compare.
+    pub plain: bool,
 }
 
 impl Default for LoadOptions {
@@ -46,6 +49,7 @@ impl Default for LoadOptions {
             precision: Precision::Fp32,
             slots: None,
             threads: None,
+            plain: false,
         }
     }
 }
@@ -58,16 +62,6 @@ pub enum Precision {
     Fp32,
     /// bfloat16: half the memory, faster on CPUs and GPUs that have it.
     Bf16,
-}
-
-/// One slot's audio bookkeeping.
-#[derive(Debug, Clone, Default)]
-struct Slot {
-    options: Option<SlotOptions>,
-    history: Vec<i16>,
-    samples: u64,
-    frames: u64,
-    ended: bool,
 }
 
 /// Where the time of a step went, in seconds.
@@ -92,7 +86,7 @@ pub struct TorchEngine {
     conformer: Conformer,
     decoder: Decoder,
     arena: Arena,
-    slots: Vec<Slot>,
+    slots: Slots,
     times: StepTimes,
 }
 
@@ -125,7 +119,8 @@ impl TorchEngine {
             Precision::Fp32 => Kind::Float,
             Precision::Bf16 => Kind::BFloat16,
         };
-        let place = Placement { device: device::choose(options.device)?, kind };
+        let device = device::choose(options.device)?;
+        let place = Placement { device, kind, fused: device == Device::Cpu && !options.plain };
         let parts = (|| -> Result<_, TchError> {
             Ok((
                 Features::new(config.features, place)?,
@@ -136,19 +131,19 @@ impl TorchEngine {
         })();
         let (features, subsampling, conformer, decoder) = parts.map_err(run_error)?;
         weights.finish()?;
-        let slots = options.slots.unwrap_or_else(|| default_slots(&config, kind)).max(1);
+        let slots = options.slots.unwrap_or_else(|| default_slots(&config, place)).max(1);
         let arena = Arena::new(&config, place, slots).map_err(run_error)?;
         let info = describe(&config, pieces, place, options.model.clone(), slots);
         Ok(Self {
             info,
-            config,
             place,
             features,
             subsampling,
             conformer,
             decoder,
             arena,
-            slots: vec![Slot::default(); slots],
+            slots: Slots::new(config.encoder, config.features, slots),
+            config,
             times: StepTimes::default(),
         })
     }
@@ -175,93 +170,81 @@ impl TorchEngine {
                 }
             }
         }
-        self.slots.fill(Slot::default());
+        self.slots.close_all();
         Ok(())
     }
 
-    /// Checks one slot's work against its options; returns the options.
-    fn check_work(&self, work: &SlotWork<'_>) -> Result<SlotOptions, EngineError> {
-        let wrong = |detail: String| Err(EngineError::UseSlot { slot: work.slot, detail });
-        let Some(slot) = self.slots.get(work.slot) else {
-            return wrong(format!("there are {} slots", self.slots.len()));
+    /// Checks the work, runs the model over what adds frames, and moves the slots on.
+    fn advance(&mut self, work: &[SlotWork<'_>]) -> Result<(Vec<SlotOutput>, Option<Observed>), EngineError> {
+        let Some(options) = self.slots.check(work, &self.info)? else {
+            return Ok((Vec::new(), None));
         };
-        let Some(options) = slot.options else {
-            return wrong("it is not open".into());
+        let _inference = InferenceMode::enter();
+        let (rows, active): (Vec<Row>, Vec<&SlotWork<'_>>) =
+            work.iter().filter_map(|work| self.slots.row(work).map(|row| (row, work))).unzip();
+        let observed = match rows.is_empty() {
+            true => None,
+            false => Some(self.run(options, rows, &active).map_err(run_error)?),
         };
-        if slot.ended {
-            return wrong("its audio has ended; open it again".into());
-        }
-        let expected = self.info.step_samples(options, slot.samples == 0);
-        let given = work.samples.len();
-        if given > expected || (given < expected && !work.end) {
-            return wrong(format!("it takes {expected} samples in this step, {given} were given"));
-        }
-        Ok(options)
-    }
-
-    /// Checks that all work fits one step; returns the options it shares.
-    fn check_step(&self, work: &[SlotWork<'_>]) -> Result<Option<SlotOptions>, EngineError> {
-        let mut shared = None;
-        let mut seen = vec![false; self.slots.len()];
+        let mut outputs = Vec::with_capacity(work.len());
+        let mut found =
+            observed.iter().flat_map(|observed| observed.batch.rows.iter().zip(&observed.tokens)).peekable();
         for item in work {
-            let options = self.check_work(item)?;
-            if *shared.get_or_insert(options) != options || std::mem::replace(&mut seen[item.slot], true) {
-                let detail = "a step takes slots of the same options, each once".into();
-                return Err(EngineError::UseSlot { slot: item.slot, detail });
+            let before = self.slots.frames(item.slot);
+            let mut output = SlotOutput { slot: item.slot, tokens: Vec::new(), frames: before as u32 };
+            if let Some((row, tokens)) = found.next_if(|(row, _)| row.slot == item.slot) {
+                output.tokens.clone_from(tokens);
+                output.frames += observed.as_ref().map_or(0, |observed| observed.batch.valid(row) as u32);
             }
+            self.slots.advance(item, u64::from(output.frames) - before);
+            outputs.push(output);
         }
-        Ok(shared)
+        Ok((outputs, observed))
     }
 
-    /// Where the step finds `work`'s slot, or none when it adds no frame.
-    fn row(&self, work: &SlotWork<'_>) -> Option<Row> {
-        let slot = &self.slots[work.slot];
-        let samples = slot.samples + work.samples.len() as u64;
-        let mel_frames = work.end.then(|| samples / self.config.features.hop as u64);
-        let adds =
-            mel_frames.is_none_or(|mel| mel > 0 && self.config.encoder.encoder_frames(mel) > slot.frames);
-        adds.then_some(Row { slot: work.slot, start: slot.frames, mel_frames })
-    }
-
-    /// Runs the model over rows that add frames: tokens a row.
+    /// Runs the model over rows that add frames.
     fn run(
         &mut self,
-        batch: &Batch,
+        options: SlotOptions,
+        rows: Vec<Row>,
         work: &[&SlotWork<'_>],
-    ) -> Result<Vec<Vec<workers_engine::Token>>, TchError> {
-        let rows: Vec<FeatureRow<'_>> = batch
+    ) -> Result<Observed, TchError> {
+        let (lookahead, chunks) = (options.lookahead, options.chunks_per_step);
+        let batch = Batch::new(self.config.encoder, rows, lookahead, chunks, self.place.device)?;
+        let audio: Vec<FeatureRow<'_>> = batch
             .rows
             .iter()
             .zip(work)
             .map(|(row, work)| FeatureRow {
-                history: &self.slots[row.slot].history,
+                history: self.slots.history(row.slot),
                 samples: work.samples,
                 valid: batch.stage_valid(row, 0),
             })
             .collect();
         let begin = Instant::now();
-        let mels = self.features.extract(&rows, batch.stage_frames(0))?;
+        let mels = self.features.extract(&audio, batch.stage_frames(0))?;
         let features = begin.elapsed().as_secs_f64();
-        let hidden = self.subsampling.forward(&mels, batch, &mut self.arena.stages)?;
-        let encoded = self.conformer.forward(hidden, batch, &mut self.arena)?;
+        let hidden = self.subsampling.forward(&mels, &batch, &mut self.arena.stages)?;
+        let encoded = self.conformer.forward(hidden, &batch, &mut self.arena)?;
         let encoder = begin.elapsed().as_secs_f64();
-        let tokens = self.decoder.search(&encoded, batch, &mut self.arena.decoder)?;
+        let tokens = self.decoder.search(&encoded, &batch, &mut self.arena.decoder)?;
         let decoder = begin.elapsed().as_secs_f64();
         self.times = StepTimes { features, encoder: encoder - features, decoder: decoder - encoder };
-        Ok(tokens)
+        Ok(Observed { batch, mels, encoded, tokens })
     }
+}
 
-    /// Moves a slot's bookkeeping past `work`.
-    fn advance(&mut self, work: &SlotWork<'_>, frames: u64) {
-        let kept = history_samples(&self.config.features);
-        let slot = &mut self.slots[work.slot];
-        slot.samples += work.samples.len() as u64;
-        slot.frames += frames;
-        slot.ended = work.end;
-        slot.history.extend_from_slice(work.samples);
-        let surplus = slot.history.len().saturating_sub(kept);
-        slot.history.drain(..surplus);
-    }
+/// What one step computed; the tensors are for tests that compare them with the reference.
+#[cfg_attr(not(test), expect(dead_code, reason = "tensors are read by tests; keeping them costs nothing"))]
+#[derive(Debug)]
+struct Observed {
+    batch: Batch,
+    /// `[rows, mel frames, mels]`
+    mels: Tensor,
+    /// `[rows · frames, hidden]`
+    encoded: Tensor,
+    /// Tokens a row.
+    tokens: Vec<Vec<Token>>,
 }
 
 impl Engine for TorchEngine {
@@ -270,64 +253,14 @@ impl Engine for TorchEngine {
     }
 
     fn open(&mut self, slot: usize, options: SlotOptions) -> Result<(), EngineError> {
-        let wrong = |detail: String| Err(EngineError::UseSlot { slot, detail });
-        if slot >= self.slots.len() {
-            return wrong(format!("there are {} slots", self.slots.len()));
-        }
-        if !self.info.lookaheads.contains(&options.lookahead) || options.chunks_per_step == 0 {
-            return wrong(format!(
-                "{options:?} is not supported; look-aheads are {:?}",
-                self.info.lookaheads
-            ));
-        }
+        self.slots.open(slot, options, &self.info)?;
         let _inference = InferenceMode::enter();
         self.arena.clear(slot).map_err(run_error)?;
-        self.arena.decoder.reset(slot, self.decoder.start()).map_err(run_error)?;
-        let features = &self.config.features;
-        let before = features.hop * (self.config.encoder.subsampling - 1) + features.window / 2 + 1;
-        self.slots[slot] = Slot { options: Some(options), history: vec![0; before], ..Slot::default() };
-        Ok(())
+        self.arena.decoder.reset(slot, self.decoder.start()).map_err(run_error)
     }
 
     fn step(&mut self, work: &[SlotWork<'_>]) -> Result<Vec<SlotOutput>, EngineError> {
-        let Some(options) = self.check_step(work)? else {
-            return Ok(Vec::new());
-        };
-        let _inference = InferenceMode::enter();
-        let (rows, active): (Vec<Row>, Vec<&SlotWork<'_>>) =
-            work.iter().filter_map(|work| self.row(work).map(|row| (row, work))).unzip();
-        let mut outputs: Vec<SlotOutput> = work
-            .iter()
-            .map(|work| SlotOutput {
-                slot: work.slot,
-                tokens: Vec::new(),
-                frames: self.slots[work.slot].frames as u32,
-            })
-            .collect();
-        if !rows.is_empty() {
-            let batch = Batch::new(
-                self.config.encoder,
-                rows,
-                options.lookahead,
-                options.chunks_per_step,
-                self.place.device,
-            )
-            .map_err(run_error)?;
-            let mut found = self.run(&batch, &active).map_err(run_error)?.into_iter().zip(&batch.rows);
-            for output in &mut outputs {
-                if batch.rows.iter().any(|row| row.slot == output.slot)
-                    && let Some((tokens, row)) = found.next()
-                {
-                    output.tokens = tokens;
-                    output.frames += batch.valid(row) as u32;
-                }
-            }
-        }
-        for (work, output) in work.iter().zip(&outputs) {
-            let frames = u64::from(output.frames) - self.slots[work.slot].frames;
-            self.advance(work, frames);
-        }
-        Ok(outputs)
+        self.advance(work).map(|(outputs, _)| outputs)
     }
 }
 
@@ -357,9 +290,9 @@ fn describe(
 }
 
 /// Slots whose states fit a gibibyte, at most 256.
-fn default_slots(config: &Config, kind: Kind) -> usize {
+fn default_slots(config: &Config, place: Placement) -> usize {
     const BUDGET: usize = 1 << 30;
-    (BUDGET / Arena::bytes_per_slot(config, kind)).clamp(4, 256)
+    (BUDGET / Arena::bytes_per_slot(config, place)).clamp(4, 256)
 }
 
 /// Errors of libtorch: a CUDA error outlives the step, anything else does not.
@@ -368,3 +301,6 @@ fn run_error(error: TchError) -> EngineError {
     let first = detail.lines().next().unwrap_or_default().to_owned();
     EngineError::RunModel { fatal: detail.contains("CUDA error"), detail: first }
 }
+
+#[cfg(test)]
+mod golden;

@@ -49,6 +49,8 @@ impl Features {
         let fp32 = Placement { kind: Kind::Float, ..place };
         let window =
             Tensor::f_hann_window_periodic(config.window as i64, false, (Kind::Float, place.device))?;
+        let margin = ((config.n_fft - config.window) / 2) as i64;
+        let window = window.f_constant_pad_nd([margin, margin])?;
         let bins = config.n_fft / 2 + 1;
         let filters =
             Tensor::f_from_slice(&mel_filters(&config))?.f_view([config.mels as i64, bins as i64])?;
@@ -57,16 +59,19 @@ impl Features {
 
     /// Log-mel frames `[rows, frames, mels]` in fp32.
     pub(crate) fn extract(&self, rows: &[FeatureRow<'_>], frames: usize) -> Result<Tensor, TchError> {
-        let length = (frames - 1) * self.config.hop + self.config.window;
+        // The window stands in the middle of the transform, as in the reference: there the rounding of the
+        // transform is the reference's too, which decides the last digits of quiet bins beside loud ones.
+        let margin = (self.config.n_fft - self.config.window) / 2;
+        let length = (frames - 1) * self.config.hop + self.config.n_fft;
         let mut emphasized = vec![0f32; rows.len() * length];
         for (row, target) in rows.iter().zip(emphasized.chunks_exact_mut(length)) {
-            emphasize(row, self.config.preemphasis, target);
+            emphasize(row, self.config.preemphasis, &mut target[margin..length - margin]);
         }
-        let (hop, window) = (self.config.hop as i64, self.config.window as i64);
+        let (hop, size) = (self.config.hop as i64, self.config.n_fft as i64);
         let (count, length) = (rows.len() as i64, length as i64);
         let audio = Tensor::f_from_slice(&emphasized)?.f_to_device(self.place.device)?;
-        let framed = audio.f_as_strided([count, frames as i64, window], [length, hop, 1], None)?;
-        let spectrum = framed.f_mul(&self.window)?.f_fft_rfft(self.config.n_fft as i64, -1, "backward")?;
+        let framed = audio.f_as_strided([count, frames as i64, size], [length, hop, 1], None)?;
+        let spectrum = framed.f_mul(&self.window)?.f_fft_rfft(size, -1, "backward")?;
         let power = spectrum.f_view_as_real()?.f_square()?.f_sum_dim_intlist(-1i64, false, Kind::Float)?;
         let mut mels = power.f_matmul(&self.filters)?.f_add_scalar_(LOG_GUARD)?.f_log_()?;
         self.blank_outside(rows, frames, &mut mels)?;

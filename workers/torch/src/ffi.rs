@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
@@ -28,6 +28,52 @@ unsafe extern "C" {
         weight: *const C_tensor,
         bias: *const C_tensor,
     ) -> *mut C_tensor;
+    fn smallest_attention(
+        projected: *const C_tensor,
+        keys: *const C_tensor,
+        values: *const C_tensor,
+        content: *const C_tensor,
+        position: *const C_tensor,
+        relative: *const C_tensor,
+        rows: *const KernelRow,
+        count: i64,
+        frames: i64,
+        chunk: i64,
+        context: i64,
+    ) -> *mut C_tensor;
+    fn smallest_convolution(
+        widened: *const C_tensor,
+        state: *const C_tensor,
+        filter: *const C_tensor,
+        bias: *const C_tensor,
+        norm_weight: *const C_tensor,
+        norm_bias: *const C_tensor,
+        rows: *const KernelRow,
+        count: i64,
+        frames: i64,
+        epsilon: f64,
+        activation: i32,
+    ) -> *mut C_tensor;
+    fn smallest_strided(
+        input: *const C_tensor,
+        state: *const C_tensor,
+        filter: *const C_tensor,
+        bias: *const C_tensor,
+        rows: *const KernelRow,
+        bf16: i32,
+    ) -> *mut C_tensor;
+}
+
+/// One row of a step as the kernels see it; `Row` in `shim/kernels.h`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct KernelRow {
+    /// The slot whose state belongs to the row.
+    pub(crate) slot: i64,
+    /// Frames decoded before, or the first frame inside the audio.
+    pub(crate) start: i64,
+    /// Frames of this step inside the audio, or the end of those.
+    pub(crate) valid: i64,
 }
 
 /// Text of a C string that the shim owns.
@@ -136,4 +182,113 @@ pub(crate) fn map_file(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: the map is only read while the weights are copied out. A writer that truncates the file in that
     // moment would end the process with SIGBUS; model folders are written once and renamed into place.
     unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Keys and values of one layer, with what its attention adds.
+#[derive(Debug)]
+pub(crate) struct AttentionTensors<'a> {
+    /// `[slots, heads, dim, capacity]`
+    pub(crate) keys: &'a Tensor,
+    /// `[slots, heads, capacity, padded dim]`
+    pub(crate) values: &'a Tensor,
+    /// `[heads, dim]`
+    pub(crate) content: &'a Tensor,
+    /// `[heads, dim]`
+    pub(crate) position: &'a Tensor,
+    /// `[heads, dim, width]`
+    pub(crate) relative: &'a Tensor,
+}
+
+/// Relative attention of `frames` frames a row in chunks of `chunk`: `[rows · frames, 3 · hidden]` → `[…, hidden]`.
+pub(crate) fn attention(
+    projected: &Tensor,
+    tensors: &AttentionTensors<'_>,
+    rows: &[KernelRow],
+    (frames, chunk, context): (usize, usize, usize),
+) -> Result<Tensor, TchError> {
+    // SAFETY: all tensors and `rows` are live for the length of the call; the shim checks types and shapes, and
+    // the caller has opened the slots of `rows`, which lie within the first dimension of the states.
+    owned(unsafe {
+        smallest_attention(
+            projected.as_ptr(),
+            tensors.keys.as_ptr(),
+            tensors.values.as_ptr(),
+            tensors.content.as_ptr(),
+            tensors.position.as_ptr(),
+            tensors.relative.as_ptr(),
+            rows.as_ptr(),
+            rows.len() as i64,
+            frames as i64,
+            chunk as i64,
+            context as i64,
+        )
+    })
+}
+
+/// Weights of a depthwise convolution and the norm behind it, in fp32.
+#[derive(Debug)]
+pub(crate) struct ConvolutionTensors {
+    /// `[kernel, hidden]`
+    pub(crate) filter: Tensor,
+    /// `[hidden]`
+    pub(crate) bias: Tensor,
+    /// `[hidden]`
+    pub(crate) norm_weight: Tensor,
+    /// `[hidden]`
+    pub(crate) norm_bias: Tensor,
+    pub(crate) epsilon: f64,
+    /// Behind the norm.
+    pub(crate) activation: Fused,
+}
+
+/// Gate, causal depthwise convolution, norm and activation: `[rows · frames, 2 · hidden]` → `[…, hidden]`.
+pub(crate) fn convolution(
+    widened: &Tensor,
+    state: &Tensor,
+    tensors: &ConvolutionTensors,
+    rows: &[KernelRow],
+    frames: usize,
+) -> Result<Tensor, TchError> {
+    let activation = match tensors.activation {
+        Fused::None => 0,
+        Fused::Swish => 1,
+        Fused::Relu => 2,
+    };
+    // SAFETY: as in `attention`.
+    owned(unsafe {
+        smallest_convolution(
+            widened.as_ptr(),
+            state.as_ptr(),
+            tensors.filter.as_ptr(),
+            tensors.bias.as_ptr(),
+            tensors.norm_weight.as_ptr(),
+            tensors.norm_bias.as_ptr(),
+            rows.as_ptr(),
+            rows.len() as i64,
+            frames as i64,
+            tensors.epsilon,
+            activation,
+        )
+    })
+}
+
+/// A strided 3×3 convolution over `[rows, frames, bins(, channels)]` with a `[9, channels]` filter.
+pub(crate) fn strided(
+    input: &Tensor,
+    state: &Tensor,
+    (filter, bias): (&Tensor, &Tensor),
+    rows: &[KernelRow],
+    kind: Kind,
+) -> Result<Tensor, TchError> {
+    // SAFETY: as in `attention`.
+    owned(unsafe {
+        smallest_strided(
+            input.as_ptr(),
+            state.as_ptr(),
+            filter.as_ptr(),
+            bias.as_ptr(),
+            rows.as_ptr(),
+            i32::from(kind == Kind::BFloat16),
+        )
+    })
 }

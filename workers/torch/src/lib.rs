@@ -18,6 +18,7 @@ mod linear;
 mod arena;
 mod batch;
 mod features;
+mod slots;
 mod subsampling;
 
 mod attention;

@@ -16,6 +16,8 @@ const EXPECTED_ROWS: i64 = 256;
 pub(crate) struct Placement {
     pub(crate) device: Device,
     pub(crate) kind: Kind,
+    /// Run the CPU kernels of the shim instead of plain tensor operations.
+    pub(crate) fused: bool,
 }
 
 impl Placement {
@@ -24,9 +26,9 @@ impl Placement {
         Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?.f_contiguous()?)
     }
 
-    /// Whether the CPU kernels of the shim apply.
-    pub(crate) fn is_cpu(self) -> bool {
-        self.device == Device::Cpu
+    /// Moves a stored tensor to its place in fp32, as the kernels take weights.
+    pub(crate) fn put_fp32(self, tensor: &Tensor) -> Result<Tensor, TchError> {
+        Placement { kind: Kind::Float, ..self }.put(&self.put(tensor)?)
     }
 }
 
@@ -43,7 +45,7 @@ impl Linear {
     pub(crate) fn new(place: Placement, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self, TchError> {
         let weight = place.put(weight)?;
         let bias = bias.map(|bias| place.put(bias)).transpose()?;
-        if place.is_cpu() {
+        if place.fused {
             return Ok(Self { weight: ffi::linear_pack(&weight, EXPECTED_ROWS)?, bias, packed: true });
         }
         Ok(Self { weight, bias, packed: false })
@@ -111,13 +113,5 @@ impl Norm {
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let width = self.weight.size();
         input.f_layer_norm(&width, Some(&self.weight), Some(&self.bias), Self::EPSILON, false)
-    }
-
-    pub(crate) fn weight(&self) -> &Tensor {
-        &self.weight
-    }
-
-    pub(crate) fn bias(&self) -> &Tensor {
-        &self.bias
     }
 }

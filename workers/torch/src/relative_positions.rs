@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::arena::LANES;
 use crate::config::EncoderConfig;
 use crate::linear::Placement;
 
@@ -30,14 +31,22 @@ impl RelativePositions {
         Ok(Self { place, weight: place.put(weight)?, hidden, heads, shapes: HashMap::new() })
     }
 
-    /// `[heads, head_dim, context + 2·frames − 1]` for distances from `context + frames − 1` down to `1 − frames`.
+    /// `[heads, head_dim, context + 2·frames − 1]` for distances from `context + frames − 1` down to `1 − frames`;
+    /// for the CPU kernels in fp32 and padded, so that reading whole lanes from any query's first key stays inside.
     pub(crate) fn get(&mut self, frames: i64, context: i64) -> Result<&Tensor, TchError> {
         let shape = (frames, context);
         if !self.shapes.contains_key(&shape) {
             if self.shapes.len() >= KEPT_SHAPES {
                 self.shapes.clear();
             }
-            let projected = self.project(context + frames - 1, 1 - frames)?;
+            let mut projected = self.project(context + frames - 1, 1 - frames)?;
+            if self.place.fused {
+                let lanes = (context + frames).unsigned_abs().next_multiple_of(LANES as u64) as i64;
+                projected = projected
+                    .f_constant_pad_nd([0, lanes - context])?
+                    .f_to_kind(Kind::Float)?
+                    .f_contiguous()?;
+            }
             self.shapes.insert(shape, projected);
         }
         Ok(&self.shapes[&shape])

@@ -8,6 +8,7 @@ use tch::{TchError, Tensor};
 
 use crate::batch::Batch;
 use crate::config::{Activation, EncoderConfig};
+use crate::ffi;
 use crate::linear::{Linear, Placement};
 use crate::load::Weights;
 
@@ -15,8 +16,7 @@ use crate::load::Weights;
 #[derive(Debug)]
 pub(crate) struct Subsampling {
     place: Placement,
-    stem: Tensor,
-    stem_bias: Tensor,
+    stem: Filter,
     stages: Vec<Stage>,
     projection: Linear,
     scale: f64,
@@ -25,9 +25,15 @@ pub(crate) struct Subsampling {
 /// Depthwise strided convolution, then a 1×1 convolution over channels.
 #[derive(Debug)]
 struct Stage {
-    depthwise: Tensor,
-    depthwise_bias: Tensor,
+    depthwise: Filter,
     pointwise: Linear,
+}
+
+/// A 3×3 convolution of stride 2 with its bias: `[channels, 1, 3, 3]`, or `[9, channels]` for the CPU kernels.
+#[derive(Debug)]
+struct Filter {
+    weight: Tensor,
+    bias: Tensor,
 }
 
 impl Subsampling {
@@ -45,10 +51,11 @@ impl Subsampling {
                 take(&format!("layers.{stage}.pointwise_conv.weight"), &[channels, channels, 1, 1]);
             let bias = take(&format!("layers.{stage}.pointwise_conv.bias"), &[channels]);
             stages.push(Stage {
-                depthwise: place
-                    .put(&take(&format!("layers.{stage}.depthwise_conv.weight"), &[channels, 1, 3, 3]))?,
-                depthwise_bias: place
-                    .put(&take(&format!("layers.{stage}.depthwise_conv.bias"), &[channels]))?,
+                depthwise: Filter::new(
+                    place,
+                    &take(&format!("layers.{stage}.depthwise_conv.weight"), &[channels, 1, 3, 3]),
+                    &take(&format!("layers.{stage}.depthwise_conv.bias"), &[channels]),
+                )?,
                 pointwise: Linear::new(place, &pointwise.f_view([channels, channels])?, Some(&bias))?,
             });
         }
@@ -61,8 +68,11 @@ impl Subsampling {
             .f_reshape([hidden, channels * bins])?;
         Ok(Self {
             place,
-            stem: place.put(&take("conv_in.weight", &[channels, 1, 3, 3]))?,
-            stem_bias: place.put(&take("conv_in.bias", &[channels]))?,
+            stem: Filter::new(
+                place,
+                &take("conv_in.weight", &[channels, 1, 3, 3]),
+                &take("conv_in.bias", &[channels]),
+            )?,
             stages,
             projection: Linear::new(place, &projection, Some(&take("linear.bias", &[hidden])))?,
             scale: config.input_scale,
@@ -76,16 +86,31 @@ impl Subsampling {
         batch: &Batch,
         states: &mut [Tensor],
     ) -> Result<Tensor, TchError> {
-        let mels = mels.f_to_kind(self.place.kind)?.f_unsqueeze(-1)?;
-        let mut frames =
-            convolve(&mels, batch, &mut states[0], (&self.stem, &self.stem_bias), 1)?.f_relu_()?;
-        batch.blank_outside(&frames, 1, 1)?;
+        let mut frames = if self.place.fused {
+            let filter = (&self.stem.weight, &self.stem.bias);
+            ffi::strided(mels, &states[0], filter, &batch.kernel_stage_rows(1), self.place.kind)?
+        } else {
+            let mels = mels.f_to_kind(self.place.kind)?.f_unsqueeze(-1)?;
+            let frames = self.stem.convolve(&mels, batch, &mut states[0], 1)?.f_relu_()?;
+            batch.blank_outside(&frames, 1, 1)?;
+            frames
+        };
         for (index, stage) in self.stages.iter().enumerate() {
             let channels = frames.size()[3];
-            let filters = (&stage.depthwise, &stage.depthwise_bias);
-            let filtered = convolve(&frames, batch, &mut states[index + 1], filters, channels)?;
+            let filtered = if self.place.fused {
+                let filter = (&stage.depthwise.weight, &stage.depthwise.bias);
+                ffi::strided(
+                    &frames,
+                    &states[index + 1],
+                    filter,
+                    &batch.kernel_stage_rows(index + 2),
+                    self.place.kind,
+                )?
+            } else {
+                stage.depthwise.convolve(&frames, batch, &mut states[index + 1], channels)?
+            };
             let shape = filtered.size();
-            let rows = filtered.f_reshape([-1, channels])?;
+            let rows = filtered.f_view([-1, channels])?;
             frames = stage.pointwise.forward_activated(&rows, Activation::Relu)?.f_view(shape.as_slice())?;
             batch.blank_outside(&frames, index + 2, 1)?;
         }
@@ -99,19 +124,31 @@ impl Subsampling {
     }
 }
 
-/// A causal 3×3 convolution of stride 2 over `[rows, frames, bins, channels]`, with one frame of state.
-fn convolve(
-    frames: &Tensor,
-    batch: &Batch,
-    state: &mut Tensor,
-    (weight, bias): (&Tensor, &Tensor),
-    groups: i64,
-) -> Result<Tensor, TchError> {
-    let before = state.f_index_select(0, &batch.index)?.f_unsqueeze(1)?;
-    let last = frames.f_select(1, frames.size()[1] - 1)?;
-    let _ = state.f_index_copy_(0, &batch.index, &last)?;
-    // [rows, channels, frames, bins], two bins of zeros below and one above, as the reference pads.
-    let padded = Tensor::f_cat(&[&before, frames], 1)?.f_permute([0, 3, 1, 2])?.f_constant_pad_nd([2, 1])?;
-    let filtered = padded.f_conv2d(weight, Some(bias), [2, 2], [0, 0], [1, 1], groups)?;
-    filtered.f_permute([0, 2, 3, 1])?.f_contiguous()
+impl Filter {
+    /// Takes a `[channels, 1, 3, 3]` weight as stored.
+    fn new(place: Placement, weight: &Tensor, bias: &Tensor) -> Result<Self, TchError> {
+        if place.fused {
+            let weight = weight.f_view([-1, 9])?.f_transpose(0, 1)?;
+            return Ok(Self { weight: place.put_fp32(&weight)?, bias: place.put_fp32(bias)? });
+        }
+        Ok(Self { weight: place.put(weight)?, bias: place.put(bias)? })
+    }
+
+    /// The causal convolution over `[rows, frames, bins, channels]` in plain tensor operations, with one frame of state.
+    fn convolve(
+        &self,
+        frames: &Tensor,
+        batch: &Batch,
+        state: &mut Tensor,
+        groups: i64,
+    ) -> Result<Tensor, TchError> {
+        let before = state.f_index_select(0, &batch.index)?.f_unsqueeze(1)?;
+        let last = frames.f_select(1, frames.size()[1] - 1)?;
+        let _ = state.f_index_copy_(0, &batch.index, &last)?;
+        // [rows, channels, frames, bins], two bins of zeros below and one above, as the reference pads.
+        let padded =
+            Tensor::f_cat(&[&before, frames], 1)?.f_permute([0, 3, 1, 2])?.f_constant_pad_nd([2, 1])?;
+        let filtered = padded.f_conv2d(&self.weight, Some(&self.bias), [2, 2], [0, 0], [1, 1], groups)?;
+        filtered.f_permute([0, 2, 3, 1])?.f_contiguous()
+    }
 }

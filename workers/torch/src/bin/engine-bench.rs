@@ -52,6 +52,9 @@ struct Args {
     /// Seconds of an utterance (batch).
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Run plain tensor operations instead of the CPU kernels.
+    #[arg(long)]
+    plain: bool,
     /// A mono 16 kHz 16-bit WAV file to repeat as audio; without it, a tone in noise.
     #[arg(long)]
     audio: Option<PathBuf>,
@@ -115,6 +118,7 @@ fn load(args: &Args) -> Result<TorchEngine, EngineError> {
         },
         slots: args.streams.iter().max().copied(),
         threads: Some(args.threads),
+        plain: args.plain,
     };
     if let Some(folder) = &args.model {
         return TorchEngine::load(folder, &options);

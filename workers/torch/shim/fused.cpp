@@ -1,0 +1,106 @@
+// The kernels of kernels.h over tensors: picks the instruction set, spreads rows over libtorch's threads.
+#include "kernels.h"
+#include "shim.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+namespace {
+
+using smallest::Row;
+
+const smallest::Kernels& kernels() {
+  static const smallest::Kernels& table = [&]() -> const smallest::Kernels& {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
+      return smallest::kernels_avx512();
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return smallest::kernels_avx2();
+    return smallest::kernels_baseline();
+  }();
+  return table;
+}
+
+smallest::Type type_of(const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.is_contiguous(), "a kernel was given a tensor that is not contiguous");
+  if (tensor.scalar_type() == at::kFloat) return smallest::Type::fp32;
+  TORCH_CHECK(tensor.scalar_type() == at::kBFloat16, "a kernel was given neither fp32 nor bf16");
+  return smallest::Type::bf16;
+}
+
+float* floats(const at::Tensor& tensor) {
+  TORCH_CHECK(type_of(tensor) == smallest::Type::fp32, "a kernel's state or weight is not fp32");
+  return tensor.data_ptr<float>();
+}
+
+}  // namespace
+
+extern "C" {
+
+// Relative attention; see smallest::Attention. `relative` is [heads, dim, width].
+at::Tensor* smallest_attention(at::Tensor* projected, at::Tensor* keys, at::Tensor* values, at::Tensor* content,
+                               at::Tensor* position, at::Tensor* relative, const Row* rows, int64_t count,
+                               int64_t frames, int64_t chunk, int64_t context) {
+  return smallest::guarded<>(static_cast<at::Tensor*>(nullptr), [&] {
+    const int64_t heads = relative->size(0), dim = relative->size(1), width = relative->size(2);
+    at::Tensor out = at::empty({projected->size(0), heads * dim}, projected->options());
+    const int64_t capacity = keys->size(3), window = context + chunk;
+    TORCH_CHECK(projected->size(0) == count * frames && projected->size(1) == 3 * heads * dim, "projection's shape");
+    TORCH_CHECK(keys->size(1) == heads && keys->size(2) == dim && values->size(2) == capacity, "states' shape");
+    TORCH_CHECK(capacity >= (window + 15) / 16 * 16 && width >= (window + 15) / 16 * 16 + chunk - 1, "window's size");
+    smallest::Attention a{type_of(*projected), projected->data_ptr(), out.data_ptr(), floats(*keys), floats(*values),
+                          floats(*content),    floats(*position),     floats(*relative), rows, heads, dim,
+                          values->size(3),     capacity,              width,             frames, chunk, context};
+    at::parallel_for(0, count * heads, 4, [&](int64_t begin, int64_t end) { kernels().attention(a, begin, end); });
+    return new at::Tensor(std::move(out));
+  });
+}
+
+// Gate, depthwise convolution, norm, activation; see smallest::Convolution. `filter` is [kernel, hidden].
+at::Tensor* smallest_convolution(at::Tensor* widened, at::Tensor* state, at::Tensor* filter, at::Tensor* bias,
+                                 at::Tensor* norm_weight, at::Tensor* norm_bias, const Row* rows, int64_t count,
+                                 int64_t frames, double epsilon, int32_t activation) {
+  return smallest::guarded<>(static_cast<at::Tensor*>(nullptr), [&] {
+    const int64_t kernel = filter->size(0), hidden = filter->size(1);
+    TORCH_CHECK(widened->size(0) == count * frames && widened->size(1) == 2 * hidden, "input's shape");
+    TORCH_CHECK(state->size(1) == kernel - 1 && state->size(2) == hidden, "state's shape");
+    at::Tensor out = at::empty({count * frames, hidden}, widened->options());
+    smallest::Convolution c{type_of(*widened),
+                            widened->data_ptr(),
+                            out.data_ptr(),
+                            floats(*state),
+                            floats(*filter),
+                            floats(*bias),
+                            floats(*norm_weight),
+                            floats(*norm_bias),
+                            rows,
+                            hidden,
+                            kernel,
+                            frames,
+                            static_cast<float>(epsilon),
+                            static_cast<smallest::Activation>(activation)};
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { kernels().convolution(c, begin, end); });
+    return new at::Tensor(std::move(out));
+  });
+}
+
+// A strided convolution of the subsampling; see smallest::Strided. `filter` is [9, channels]; the stem's input is
+// [rows, frames, bins], a stage's has channels behind. The result has the type of `like`.
+at::Tensor* smallest_strided(at::Tensor* input, at::Tensor* state, at::Tensor* filter, at::Tensor* bias,
+                             const Row* rows, int32_t bf16) {
+  return smallest::guarded<>(static_cast<at::Tensor*>(nullptr), [&] {
+    const bool stem = input->dim() == 3;
+    const int64_t count = input->size(0), frames = input->size(1), bins = input->size(2), channels = filter->size(1);
+    TORCH_CHECK(frames % 2 == 0 && filter->size(0) == 9, "input's or filter's shape");
+    TORCH_CHECK(state->numel() == state->size(0) * bins * (stem ? 1 : channels), "state's shape");
+    const auto type = bf16 != 0 ? smallest::Type::bf16 : smallest::Type::fp32;
+    TORCH_CHECK(stem ? type_of(*input) == smallest::Type::fp32 : type_of(*input) == type, "input's type");
+    at::Tensor out =
+        at::empty({count, frames / 2, bins / 2 + 1, channels}, filter->options().dtype(bf16 != 0 ? at::kBFloat16 : at::kFloat));
+    smallest::Strided s{type, input->data_ptr(), out.data_ptr(), floats(*state), floats(*filter), floats(*bias),
+                        rows, frames,            bins,           channels,       stem};
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { kernels().strided(s, begin, end); });
+    return new at::Tensor(std::move(out));
+  });
+}
+}

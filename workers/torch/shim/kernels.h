@@ -1,0 +1,80 @@
+// The CPU kernels of a step, as plain loops over plain memory.
+//
+// kernels.cpp is compiled once for each instruction set in build.rs and picked at run time. It must include no
+// header of libtorch or of the standard library's templates: an inline function compiled for a newer processor
+// could otherwise be chosen by the linker for everybody.
+#pragma once
+
+#include <cstdint>
+
+namespace smallest {
+
+// Storage type of activations; states, weights and arithmetic are fp32.
+enum class Type : int32_t { fp32 = 0, bf16 = 1 };
+
+// Which function follows a kernel.
+enum class Activation : int32_t { none = 0, silu = 1, relu = 2 };
+
+// One row of a step: its slot, the frames decoded before, and those of this step inside the audio.
+struct Row {
+  int64_t slot;
+  int64_t start;
+  int64_t valid;
+};
+
+// Relative attention of one layer over the rings of keys and values.
+struct Attention {
+  Type type;
+  const void* projected;  // [rows * frames, 3 * heads * dim]: queries, keys, values
+  void* out;              // [rows * frames, heads * dim]
+  float* keys;            // [slots, heads, dim, capacity], a ring of `context + chunk` frames
+  float* values;          // [slots, heads, capacity, padded dim], likewise
+  const float* content;   // bias u, [heads * dim]
+  const float* position;  // bias v, [heads * dim]
+  const float* relative;  // [heads, dim, width], distances from context + chunk - 1 downwards
+  const Row* rows;
+  int64_t heads, dim, padded_dim, capacity, width;
+  int64_t frames, chunk, context;
+};
+
+// Gate, causal depthwise convolution, norm and activation of one layer.
+struct Convolution {
+  Type type;
+  const void* widened;  // [rows * frames, 2 * hidden]
+  void* out;            // [rows * frames, hidden]
+  float* state;         // [slots, kernel - 1, hidden]
+  const float* filter;  // [kernel, hidden]
+  const float* bias;    // [hidden]
+  const float* norm_weight;
+  const float* norm_bias;
+  const Row* rows;
+  int64_t hidden, kernel, frames;
+  float epsilon;
+  Activation activation;
+};
+
+// A strided 3x3 convolution with one channel in, or one filter a channel.
+struct Strided {
+  Type type;
+  const void* input;    // stem: fp32 [rows, frames, bins]; else `type` [rows, frames, bins, channels]
+  void* out;            // [rows, frames / 2, bins / 2 + 1, channels]
+  float* state;         // last input frame: [slots, bins] or [slots, bins, channels]
+  const float* filter;  // [3, 3, channels]: time, bin
+  const float* bias;    // [channels]
+  const Row* rows;      // `start` and `valid` bound the output frames inside the audio
+  int64_t frames, bins, channels;
+  bool stem;            // one input channel, and relu and zeroing outside [start, valid) behind it
+};
+
+struct Kernels {
+  // Each runs the items [begin, end): rows * heads for attention, rows for the others.
+  void (*attention)(const Attention&, int64_t begin, int64_t end);
+  void (*convolution)(const Convolution&, int64_t begin, int64_t end);
+  void (*strided)(const Strided&, int64_t begin, int64_t end);
+};
+
+const Kernels& kernels_avx512();
+const Kernels& kernels_avx2();
+const Kernels& kernels_baseline();
+
+}  // namespace smallest

@@ -1,0 +1,140 @@
+//! The bookkeeping of slots: whose audio has come how far, and whether given work fits.
+//!
+//! Pure. Work comes in as the worker gives it; rows of a step go out, or an error that names the slot. Keeps for
+//! each slot the samples that windows still reach back to. Must not know tensors.
+
+use workers_engine::{EngineError, EngineInfo, SlotOptions, SlotWork};
+
+use crate::batch::Row;
+use crate::config::{EncoderConfig, FeatureConfig};
+use crate::features::history_samples;
+
+/// One slot's audio.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    options: Option<SlotOptions>,
+    history: Vec<i16>,
+    samples: u64,
+    frames: u64,
+    ended: bool,
+}
+
+/// All slots.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    encoder: EncoderConfig,
+    features: FeatureConfig,
+    slots: Vec<Slot>,
+}
+
+impl Slots {
+    pub(crate) fn new(encoder: EncoderConfig, features: FeatureConfig, count: usize) -> Self {
+        Self { encoder, features, slots: vec![Slot::default(); count] }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Opens a slot: nothing heard yet, so its history is the silence before the audio.
+    pub(crate) fn open(
+        &mut self,
+        slot: usize,
+        options: SlotOptions,
+        info: &EngineInfo,
+    ) -> Result<(), EngineError> {
+        let count = self.slots.len();
+        let Some(place) = self.slots.get_mut(slot) else {
+            return Err(unusable(slot, format!("there are {count} slots")));
+        };
+        if !info.lookaheads.contains(&options.lookahead) || options.chunks_per_step == 0 {
+            let detail = format!("{options:?} is not supported; look-aheads are {:?}", info.lookaheads);
+            return Err(unusable(slot, detail));
+        }
+        let before = self.features.hop * (self.encoder.subsampling - 1) + self.features.window / 2 + 1;
+        *place = Slot { options: Some(options), history: vec![0; before], ..Slot::default() };
+        Ok(())
+    }
+
+    /// Closes all slots.
+    pub(crate) fn close_all(&mut self) {
+        self.slots.fill(Slot::default());
+    }
+
+    /// Checks that all work fits one step; returns the options it shares, or none for no work.
+    pub(crate) fn check(
+        &self,
+        work: &[SlotWork<'_>],
+        info: &EngineInfo,
+    ) -> Result<Option<SlotOptions>, EngineError> {
+        let mut shared = None;
+        let mut seen = vec![false; self.slots.len()];
+        for item in work {
+            let options = self.check_one(item, info)?;
+            if *shared.get_or_insert(options) != options || std::mem::replace(&mut seen[item.slot], true) {
+                return Err(unusable(item.slot, "a step takes slots of the same options, each once".into()));
+            }
+        }
+        Ok(shared)
+    }
+
+    fn check_one(&self, work: &SlotWork<'_>, info: &EngineInfo) -> Result<SlotOptions, EngineError> {
+        let wrong = |detail: String| Err(unusable(work.slot, detail));
+        let Some(slot) = self.slots.get(work.slot) else {
+            return wrong(format!("there are {} slots", self.slots.len()));
+        };
+        let Some(options) = slot.options else {
+            return wrong("it is not open".into());
+        };
+        if slot.ended {
+            return wrong("its audio has ended; open it again".into());
+        }
+        let (expected, given) = (info.step_samples(options, slot.samples == 0), work.samples.len());
+        if given > expected || (given < expected && !work.end) {
+            return wrong(format!("it takes {expected} samples in this step, {given} were given"));
+        }
+        Ok(options)
+    }
+
+    /// Where a step finds the slot of checked `work`, or none when it adds no frame.
+    ///
+    /// Audio shorter than one hop has no frame; the reference would still decode one of zeros.
+    pub(crate) fn row(&self, work: &SlotWork<'_>) -> Option<Row> {
+        let slot = &self.slots[work.slot];
+        let samples = slot.samples + work.samples.len() as u64;
+        let mel_frames = work.end.then(|| samples / self.features.hop as u64);
+        let adds = mel_frames.is_none_or(|mel| mel > 0 && self.encoder.encoder_frames(mel) > slot.frames);
+        adds.then_some(Row { slot: work.slot, start: slot.frames, mel_frames })
+    }
+
+    /// Samples before the slot's next ones, as far back as windows reach.
+    pub(crate) fn history(&self, slot: usize) -> &[i16] {
+        &self.slots[slot].history
+    }
+
+    /// Encoder frames decoded so far.
+    pub(crate) fn frames(&self, slot: usize) -> u64 {
+        self.slots[slot].frames
+    }
+
+    /// Moves the slot past `work`, which gave `frames` encoder frames.
+    pub(crate) fn advance(&mut self, work: &SlotWork<'_>, frames: u64) {
+        let kept = history_samples(&self.features);
+        let slot = &mut self.slots[work.slot];
+        slot.samples += work.samples.len() as u64;
+        slot.frames += frames;
+        slot.ended = work.end;
+        if work.samples.len() >= kept {
+            slot.history.clear();
+            slot.history.extend_from_slice(&work.samples[work.samples.len() - kept..]);
+        } else {
+            slot.history.extend_from_slice(work.samples);
+            let surplus = slot.history.len().saturating_sub(kept);
+            slot.history.drain(..surplus);
+        }
+    }
+}
+
+fn unusable(slot: usize, detail: String) -> EngineError {
+    EngineError::UseSlot { slot, detail }
+}

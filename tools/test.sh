@@ -11,6 +11,17 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 features=(--features workers-run/torch)
+# The whole-path tests run from the workspace's own build: `cargo test -p e2e` would select other features
+# of shared crates and build them all over again.
+e2e_binary() {
+  tools/with-libtorch.sh cargo test --locked --workspace "${features[@]}" --tests --no-run --message-format=json 2>/dev/null |
+    python3 -c 'import json, sys
+for line in sys.stdin:
+    message = json.loads(line) if line.startswith("{") else {}
+    if message.get("executable") and message["target"]["name"] == "it" and "/e2e#" in message["package_id"]:
+        print(message["executable"])'
+}
+
 # Each stage is a function `stage_NAME`; its comment is what the summary is read by.
 stage_setup() { tools/setup.sh; }
 stage_format() { cargo fmt --all --check; }
@@ -19,7 +30,7 @@ stage_build() { tools/with-libtorch.sh cargo build --locked --workspace "${featu
 stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --bins --lib --tests; }
 stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
 stage_crds() { tools/generated.sh --check; }
-stage_e2e() { tools/with-libtorch.sh cargo test --locked -p e2e --test it; }
+stage_e2e() { "$(e2e_binary)"; }
 stage_parity() { "$(tools/python-env.sh | tail -1)" -m pytest -q workers/torch/golden models/training/tests; }
 stage_lint() { tools/with-libtorch.sh cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings; }
 stages=(setup format invariants build unit doc crds e2e parity lint)

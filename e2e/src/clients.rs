@@ -83,13 +83,23 @@ pub async fn get_text(url: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
 
 /// A recording over OpenAI's API.
 pub async fn openai(url: &str, wav: Vec<u8>) -> anyhow::Result<Answer> {
-    let part = reqwest::multipart::Part::bytes(wav).file_name("speech.wav").mime_str("audio/wav")?;
-    let form = reqwest::multipart::Form::new()
-        .part("file", part)
-        .text("model", "demo-asr")
-        .text("response_format", "verbose_json")
-        .text("timestamp_granularities[]", "word");
-    answer(http()?.post(format!("{url}/v1/audio/transcriptions")).multipart(form).send().await?).await
+    let boundary = "a-line-that-no-recording-holds";
+    let fields =
+        [("model", "demo-asr"), ("response_format", "verbose_json"), ("timestamp_granularities[]", "word")];
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part =
+            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend_from_slice(part.as_bytes());
+    }
+    let head = format!(
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"speech.wav\"\r\n\
+         content-type: audio/wav\r\n\r\n"
+    );
+    body.extend_from_slice(head.as_bytes());
+    body.extend_from_slice(&wav);
+    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    post(url, "/v1/audio/transcriptions", &format!("multipart/form-data; boundary={boundary}"), body).await
 }
 
 /// `GET`.

@@ -5,13 +5,19 @@
 //! - [`job`]: batch work; [`session`]: live work; both pure;
 //! - [`port`]: the two sides of the contract as traits;
 //! - [`verdict`]: what becomes of work at the moment it is claimed, pure;
+//! - [`keys`] and [`codec`]: how it looks in Redis, pure;
 //! - [`memory`]: both ports in one process, for tests;
+//! - `redis` (feature, on by default): both ports on Redis;
 //! - `testing` (feature): starts real `redis-server`s for tests.
 
+pub mod codec;
 pub mod ids;
 pub mod job;
+pub mod keys;
 pub mod memory;
 pub mod port;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod session;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -2,6 +2,8 @@
 //!
 //! Both queues ask here, so that the same job ends in the same way in Redis and in memory.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::job::{BatchJob, BatchReply, Timing, WorkError, WorkErrorKind};
@@ -11,6 +13,8 @@ use crate::port::QueueLimits;
 pub const GATEWAY_LEASES: u32 = 3;
 /// Leases that an inbox is kept after it was last written or its reader gave a sign of life.
 pub const INBOX_LEASES: u32 = 12;
+/// How long a dead letter is kept after the last one.
+pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// Messages that one `receive` hands over at most.
 pub const RECEIVE_MAX: usize = 4_096;
 

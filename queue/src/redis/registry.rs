@@ -1,0 +1,118 @@
+//! Who is there and how much waits: heartbeats, registrations, depth.
+
+use super::claims::{Line, millis};
+use super::sessions::{entry_of, session_of};
+use super::{RedisQueue, scripts};
+use crate::codec;
+use crate::ids::{GatewayId, WorkerId};
+use crate::port::{Depth, Held, Lost, QueueError, WorkerRecord};
+use crate::verdict::{DeadLetter, GATEWAY_LEASES};
+
+impl RedisQueue {
+    pub(super) async fn beat(&self, record: &WorkerRecord, held: &Held) -> Result<Lost, QueueError> {
+        let (keys, limits) = (&self.inner.keys, &self.inner.limits);
+        let mut call = scripts::HEARTBEAT.prepare_invoke();
+        call.key(keys.jobs()).key(keys.sessions()).key(keys.worker(&record.id)).key(keys.workers());
+        call.key(keys.to_worker(&record.id));
+        call.arg(record.id.as_str()).arg(codec::encode(record)).arg(millis(limits.lease));
+        call.arg(self.inbox_ttl_ms()).arg(millis(limits.batch_ttl)).arg(millis(limits.session_ttl));
+        // A claim that is not ours is lost; it must not shift the others.
+        let (sessions, foreign): (Vec<_>, Vec<_>) =
+            held.sessions.iter().partition(|claim| session_of(claim).is_some());
+        call.arg(held.jobs.len());
+        for claim in &held.jobs {
+            call.arg(claim);
+        }
+        for claim in &sessions {
+            call.arg(entry_of(claim));
+            if let Some(session) = session_of(claim) {
+                call.key(keys.session(&session));
+            }
+        }
+        let still: Vec<bool> = self.inner.link.script("send a heartbeat", &call).await?;
+        let (jobs_still, sessions_still) = still.split_at(held.jobs.len().min(still.len()));
+        let mut lost = Lost {
+            jobs: lost(held.jobs.iter(), jobs_still),
+            sessions: lost(sessions.iter().copied(), sessions_still),
+        };
+        lost.sessions.extend(foreign.into_iter().cloned());
+        Ok(lost)
+    }
+
+    pub(super) async fn remove(&self, worker: &WorkerId) -> Result<(), QueueError> {
+        let keys = &self.inner.keys;
+        let inbox = keys.to_worker(worker);
+        let mut call = scripts::UNREGISTER.prepare_invoke();
+        call.key(keys.jobs()).key(keys.sessions()).key(keys.worker(worker)).key(keys.workers()).key(&inbox);
+        call.arg(worker.as_str());
+        self.inner.link.script::<()>("unregister a worker", &call).await?;
+        self.inner.positions.forget(&inbox);
+        self.lock_reclaimed().retain(|(_, of), _| of != worker);
+        Ok(())
+    }
+
+    pub(super) async fn list_workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
+        let action = "list workers";
+        let keys = &self.inner.keys;
+        let all = ::redis::Cmd::zrange(keys.workers(), 0, -1);
+        let ids: Vec<String> = self.inner.link.command(action, &all).await?;
+        let ids: Vec<WorkerId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = ::redis::cmd("MGET");
+        ids.iter().for_each(|id| {
+            get.arg(keys.worker(id));
+        });
+        // A registration that ran out is nil.
+        let found: Vec<Option<Vec<u8>>> = self.inner.link.command(action, &get).await?;
+        let mut records: Vec<WorkerRecord> =
+            found.into_iter().flatten().filter_map(|record| codec::decode(&record).ok()).collect();
+        records.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(records)
+    }
+
+    pub(super) async fn keep_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError> {
+        let (keys, lease) = (&self.inner.keys, self.inner.limits.lease);
+        let mut pipeline = ::redis::pipe();
+        let alive = millis(lease * GATEWAY_LEASES);
+        pipeline.cmd("SET").arg(keys.gateway(gateway)).arg("1").arg("PX").arg(alive).ignore();
+        pipeline.cmd("PEXPIRE").arg(keys.to_gateway(gateway)).arg(self.inbox_ttl_ms()).ignore();
+        self.inner.link.pipeline("keep a gateway's inbox", &pipeline).await
+    }
+
+    pub(super) async fn read_depth(&self) -> Result<Depth, QueueError> {
+        let (keys, limits) = (&self.inner.keys, &self.inner.limits);
+        let mut call = scripts::DEPTH.prepare_invoke();
+        call.key(keys.jobs()).key(keys.sessions()).arg(millis(limits.lease));
+        call.arg(millis(limits.batch_ttl)).arg(millis(limits.session_ttl));
+        let (batch, sessions, batch_oldest_ms, session_oldest_ms): (u64, u64, u64, u64) =
+            self.inner.link.script("read the queue's depth", &call).await?;
+        Ok(Depth { batch, sessions, batch_oldest_ms, session_oldest_ms })
+    }
+
+    pub(super) async fn read_dead_letters(&self) -> Result<Vec<DeadLetter>, QueueError> {
+        let mut range = ::redis::cmd("XRANGE");
+        range.arg(self.inner.keys.dead()).arg("-").arg("+");
+        let rows: Vec<(String, Vec<(String, Vec<u8>)>)> =
+            self.inner.link.command("read the dead letters", &range).await?;
+        let letters = rows.into_iter().flat_map(|(_, fields)| fields);
+        Ok(letters.filter_map(|(_, letter)| codec::decode(&letter).ok()).collect())
+    }
+
+    pub(super) async fn exists(&self, action: &'static str, key: &str) -> Result<bool, QueueError> {
+        self.inner.link.command(action, &::redis::Cmd::exists(key)).await
+    }
+
+    /// Drops an entry that stands for nothing any more.
+    pub(super) async fn discard(&self, line: Line, worker: &WorkerId, entry: &str) -> Result<(), QueueError> {
+        let mut call = scripts::DISCARD.prepare_invoke();
+        call.key(self.stream(line)).arg(worker.as_str()).arg(entry);
+        self.inner.link.script("drop an entry", &call).await
+    }
+}
+
+fn lost<'a>(claims: impl Iterator<Item = &'a String>, still: &[bool]) -> Vec<String> {
+    let mut still = still.iter();
+    claims.filter(|_| still.next() != Some(&true)).cloned().collect()
+}

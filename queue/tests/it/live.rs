@@ -1,0 +1,468 @@
+//! Cases of live sessions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use queue::ids::{GatewayId, SessionId, WorkerId};
+use queue::job::{Timing, WorkError, WorkErrorKind};
+use queue::port::{Depth, QueueError, QueueLimits, SessionEnd};
+use queue::session::{SessionEvent, ToGateway, ToWorker};
+
+use crate::rig::{Kind, LEASE, NOTHING, Rig, SOON, contract, limits, of_session, segment, session};
+
+contract!(
+    a_session_travels_from_open_to_closed,
+    a_dead_workers_session_resumes_from_its_commit,
+    a_heartbeat_keeps_a_session_and_its_state,
+    a_released_session_is_claimed_at_once_under_the_next_epoch,
+    drains_do_not_use_up_attempts,
+    the_attempt_cap_buries_a_session,
+    a_commit_starts_the_count_of_attempts_anew,
+    a_segment_committed_twice_is_sent_once,
+    a_commit_after_the_claim_was_lost_says_so,
+    ends_after_the_claim_was_lost_do_nothing,
+    a_failed_session_tells_why,
+    a_session_cancelled_while_it_waits_is_never_claimed,
+    a_session_cancelled_while_it_is_held_is_told_to_the_worker,
+    another_gateway_adopts_a_session,
+    a_client_that_comes_back_to_its_own_gateway_goes_on,
+    an_adopted_session_that_never_was_is_none,
+    a_waiting_session_of_a_gone_gateway_is_parked_until_it_is_adopted,
+    a_full_line_refuses_sessions,
+    the_same_session_opened_twice_waits_once,
+    session_depth_is_exact_through_all_of_it,
+    a_session_ends_with_its_ttl,
+    messages_come_in_order_and_once,
+    a_session_event_of_an_older_epoch_is_seen_as_such,
+);
+
+fn parties() -> (GatewayId, WorkerId, WorkerId) {
+    (GatewayId::generate(), WorkerId::generate(), WorkerId::generate())
+}
+
+fn audio(session: &SessionId, epoch: u32, at_samples: u64) -> ToWorker {
+    ToWorker::Audio {
+        session: session.clone(),
+        epoch,
+        at_samples,
+        pcm: Bytes::from(vec![at_samples as u8; 5_120]),
+    }
+}
+
+async fn a_session_travels_from_open_to_closed(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    let claimed = rig.claim_session(&worker).await;
+    assert_eq!((&claimed.state.session, claimed.epoch()), (&session, 1));
+    let (id, epoch, event) = rig.event(&gateway).await;
+    assert_eq!((&id, epoch), (&session.id, 1));
+    let SessionEvent::Claimed { worker: owner, resume_at_samples, .. } = event else { panic!("{event:?}") };
+    assert_eq!((&owner, resume_at_samples), (&worker, 0));
+
+    let sent = [
+        audio(&id, 1, 0),
+        audio(&id, 1, 2_560),
+        ToWorker::End { session: id.clone(), epoch: 1, at_samples: 5_120 },
+    ];
+    rig.gateway.send(&owner, &sent).await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < 3 {
+        got.extend(rig.worker.receive(&worker, SOON).await.unwrap());
+    }
+    assert_eq!(got, sent);
+
+    rig.worker.commit(&worker, &claimed, &segment(0, "good morning", 5_120)).await.unwrap();
+    let state = rig.gateway.session(&id).await.unwrap().unwrap();
+    assert_eq!(
+        (state.committed_samples, state.committed_text.as_str(), state.segments),
+        (5_120, "good morning", 1)
+    );
+    assert_eq!(state.worker, Some(worker.clone()));
+    rig.worker.end_session(&worker, &claimed, SessionEnd::Closed { audio_ms: 320 }).await.unwrap();
+    let events = rig.messages(&gateway, 2).await;
+    let of = |event| ToGateway::Session { session: id.clone(), epoch: 1, event };
+    let expected = [
+        of(SessionEvent::Final(segment(0, "good morning", 5_120))),
+        of(SessionEvent::Closed { audio_ms: 320 }),
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(rig.gateway.session(&id).await.unwrap(), None, "nothing of a session outlives it");
+    assert_eq!(rig.gateway.depth().await.unwrap(), Depth::default());
+}
+
+async fn a_dead_workers_session_resumes_from_its_commit(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, a, b) = parties();
+    rig.open(&gateway).await;
+    let first = rig.claim_session(&a).await;
+    rig.worker.commit(&a, &first, &segment(0, "what was said", 16_000)).await.unwrap();
+    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    let second = rig.claim_session(&b).await;
+    assert_eq!(second.epoch(), 2);
+    assert_eq!((second.state.committed_samples, second.state.segments), (16_000, 1));
+    assert_eq!(second.state.committed_text, "what was said");
+    let events = rig.messages(&gateway, 3).await;
+    let ToGateway::Session {
+        epoch: 2, event: SessionEvent::Claimed { worker, resume_at_samples, .. }, ..
+    } = &events[2]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((worker, *resume_at_samples), (&b, 16_000));
+    let lost = rig.beat(&a, of_session(&first)).await;
+    assert_eq!(lost.sessions, [first.claim]);
+}
+
+async fn a_heartbeat_keeps_a_session_and_its_state(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { session_ttl: LEASE * 2, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    let session = rig.open(&gateway).await;
+    let claimed = rig.claim_session(&a).await;
+    let beats = async {
+        let mut beat = tokio::time::interval(LEASE / 5);
+        for _ in 0..20 {
+            beat.tick().await;
+            assert_eq!(rig.beat(&a, of_session(&claimed)).await, queue::port::Lost::default());
+        }
+    };
+    let (stolen, ()) = tokio::join!(rig.worker.claim_sessions(&b, 1, LEASE * 7 / 2), beats);
+    assert_eq!(stolen.unwrap(), []);
+    assert!(rig.gateway.session(&session.id).await.unwrap().is_some());
+}
+
+async fn a_released_session_is_claimed_at_once_under_the_next_epoch(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { lease: SOON * 6, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    let session = rig.open(&gateway).await;
+    let claimed = rig.claim_session(&a).await;
+    rig.worker.release_session(&a, &claimed).await.unwrap();
+    assert_eq!(rig.gateway.session(&session.id).await.unwrap().unwrap().worker, None);
+    assert_eq!(rig.gateway.depth().await.unwrap().sessions, 1);
+    let again = rig.claim_session(&b).await;
+    assert_eq!(again.epoch(), 2);
+    let events = rig.messages(&gateway, 3).await;
+    assert!(
+        matches!(&events[1], ToGateway::Session { epoch: 1, event: SessionEvent::Released, .. }),
+        "{events:?}"
+    );
+    assert!(
+        matches!(&events[2], ToGateway::Session { epoch: 2, event: SessionEvent::Claimed { .. }, .. }),
+        "{events:?}"
+    );
+    rig.worker.release_session(&a, &claimed).await.unwrap();
+    assert_eq!(
+        rig.beat(&b, of_session(&again)).await,
+        queue::port::Lost::default(),
+        "a void claim releases nothing"
+    );
+}
+
+async fn drains_do_not_use_up_attempts(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { max_attempts: 2, lease: SOON * 6, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    rig.open(&gateway).await;
+    for (round, worker) in [&a, &b].into_iter().cycle().take(8).enumerate() {
+        let claimed = rig.claim_session(worker).await;
+        assert_eq!(claimed.epoch() as usize, round + 1);
+        rig.worker.release_session(worker, &claimed).await.unwrap();
+    }
+}
+
+async fn the_attempt_cap_buries_a_session(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { max_attempts: 2, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    let session = rig.open(&gateway).await;
+    rig.claim_session(&a).await;
+    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.claim_session(&b).await;
+    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    assert_eq!(rig.worker.claim_sessions(&a, 1, LEASE * 2).await.unwrap(), []);
+    let last = rig.messages(&gateway, 3).await.pop().unwrap();
+    let ToGateway::Session { event: SessionEvent::Failed(error), epoch: 2, .. } = last else {
+        panic!("{last:?}")
+    };
+    assert_eq!(error.kind, WorkErrorKind::AttemptsExhausted);
+    let letters = rig.dead_letters().await;
+    assert_eq!((letters[0].work.as_str(), letters[0].attempts), (session.id.as_str(), 2));
+    assert_eq!(rig.gateway.session(&session.id).await.unwrap(), None);
+    assert_eq!(rig.gateway.depth().await.unwrap(), Depth::default());
+}
+
+async fn a_commit_starts_the_count_of_attempts_anew(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { max_attempts: 1, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    rig.open(&gateway).await;
+    let first = rig.claim_session(&a).await;
+    rig.worker.commit(&a, &first, &segment(0, "progress", 100)).await.unwrap();
+    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    assert_eq!(rig.claim_session(&b).await.epoch(), 2);
+}
+
+async fn a_segment_committed_twice_is_sent_once(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    let claimed = rig.claim_session(&worker).await;
+    for (index, text, until) in [(0, "one", 10), (0, "one", 10), (1, "", 20), (2, "two", 30), (1, "", 20)] {
+        rig.worker.commit(&worker, &claimed, &segment(index, text, until)).await.unwrap();
+    }
+    let state = rig.gateway.session(&session.id).await.unwrap().unwrap();
+    assert_eq!((state.committed_text.as_str(), state.segments, state.committed_samples), ("one two", 3, 30));
+    let events = rig.messages(&gateway, 4).await;
+    assert_eq!(events.len(), 4, "{events:?}");
+    assert!(rig.gateway.receive(&gateway, NOTHING).await.unwrap().is_empty());
+}
+
+async fn a_commit_after_the_claim_was_lost_says_so(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, a, b) = parties();
+    let session = rig.open(&gateway).await;
+    let lost = rig.claim_session(&a).await;
+    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    let taken = rig.claim_session(&b).await;
+    let error = rig.worker.commit(&a, &lost, &segment(0, "from the dead", 10)).await.unwrap_err();
+    assert!(matches!(&error, QueueError::ClaimLost { work } if work == session.id.as_str()), "{error}");
+    rig.worker.commit(&b, &taken, &segment(0, "from the living", 10)).await.unwrap();
+    let state = rig.gateway.session(&session.id).await.unwrap().unwrap();
+    assert_eq!(state.committed_text, "from the living");
+}
+
+async fn ends_after_the_claim_was_lost_do_nothing(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, a, b) = parties();
+    let session = rig.open(&gateway).await;
+    let lost = rig.claim_session(&a).await;
+    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    let taken = rig.claim_session(&b).await;
+    rig.worker.end_session(&a, &lost, SessionEnd::Closed { audio_ms: 1 }).await.unwrap();
+    rig.worker.release_session(&a, &lost).await.unwrap();
+    assert!(rig.gateway.session(&session.id).await.unwrap().is_some());
+    assert_eq!(rig.beat(&b, of_session(&taken)).await, queue::port::Lost::default());
+    assert_eq!(rig.messages(&gateway, 2).await.len(), 2, "two claims and nothing else");
+    assert!(rig.gateway.receive(&gateway, NOTHING).await.unwrap().is_empty());
+}
+
+async fn a_failed_session_tells_why(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    rig.open(&gateway).await;
+    let claimed = rig.claim_session(&worker).await;
+    let error = WorkError { kind: WorkErrorKind::Engine, message: "failed to decode".into() };
+    rig.worker.end_session(&worker, &claimed, SessionEnd::Failed(error.clone())).await.unwrap();
+    let last = rig.messages(&gateway, 2).await.pop().unwrap();
+    assert!(matches!(last, ToGateway::Session { event: SessionEvent::Failed(e), .. } if e == error));
+}
+
+async fn a_session_cancelled_while_it_waits_is_never_claimed(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    rig.gateway.cancel_session(&session.id).await.unwrap();
+    assert_eq!(rig.worker.claim_sessions(&worker, 1, NOTHING).await.unwrap(), []);
+    assert_eq!(rig.gateway.session(&session.id).await.unwrap(), None);
+    assert_eq!(rig.gateway.depth().await.unwrap(), Depth::default());
+}
+
+async fn a_session_cancelled_while_it_is_held_is_told_to_the_worker(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, other) = parties();
+    let session = rig.open(&gateway).await;
+    let claimed = rig.claim_session(&worker).await;
+    rig.gateway.cancel_session(&session.id).await.unwrap();
+    let told = rig.worker.receive(&worker, SOON).await.unwrap();
+    assert_eq!(told, [ToWorker::Cancel { session: session.id.clone(), epoch: 1 }]);
+    assert_eq!(rig.beat(&worker, of_session(&claimed)).await.sessions, [claimed.claim.clone()]);
+    let error = rig.worker.commit(&worker, &claimed, &segment(0, "unheard", 1)).await.unwrap_err();
+    assert_eq!(error.reason(), "ClaimLost");
+    rig.worker.end_session(&worker, &claimed, SessionEnd::Cancelled).await.unwrap();
+    assert_eq!(rig.worker.claim_sessions(&other, 1, LEASE * 2).await.unwrap(), []);
+}
+
+async fn another_gateway_adopts_a_session(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (first, worker, other) = parties();
+    let second = GatewayId::generate();
+    let session = rig.open(&first).await;
+    let claimed = rig.claim_session(&worker).await;
+    rig.worker.commit(&worker, &claimed, &segment(0, "so far", 777)).await.unwrap();
+    let state = rig.gateway.adopt_session(&session.id, &second).await.unwrap().unwrap();
+    assert_eq!((&state.session.gateway, state.committed_samples), (&second, 777));
+    let told = rig.worker.receive(&worker, SOON).await.unwrap();
+    assert_eq!(told, [ToWorker::Cancel { session: session.id.clone(), epoch: 1 }]);
+    let error = rig.worker.commit(&worker, &claimed, &segment(1, "late", 999)).await.unwrap_err();
+    assert_eq!(error.reason(), "ClaimLost");
+    let again = rig.claim_session(&other).await;
+    assert_eq!((again.epoch(), &again.state.session.gateway), (2, &second));
+    let (_, epoch, event) = rig.event(&second).await;
+    assert!(matches!(event, SessionEvent::Claimed { resume_at_samples: 777, .. }) && epoch == 2);
+    // The former gateway, should it live, learns that the session is no longer its own.
+    let last = rig.messages(&first, 3).await.pop().unwrap();
+    let ToGateway::Session { event: SessionEvent::Failed(error), .. } = last else { panic!("{last:?}") };
+    assert_eq!(error.kind, WorkErrorKind::Cancelled);
+}
+
+async fn a_client_that_comes_back_to_its_own_gateway_goes_on(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    rig.claim_session(&worker).await;
+    rig.gateway.adopt_session(&session.id, &gateway).await.unwrap().unwrap();
+    assert_eq!(rig.gateway.depth().await.unwrap().sessions, 1);
+    assert_eq!(rig.claim_session(&worker).await.epoch(), 2);
+    let events = rig.messages(&gateway, 2).await;
+    assert!(
+        events.iter().all(|e| matches!(e, ToGateway::Session { event: SessionEvent::Claimed { .. }, .. }))
+    );
+}
+
+async fn an_adopted_session_that_never_was_is_none(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let nobody = SessionId::generate();
+    assert_eq!(rig.gateway.adopt_session(&nobody, &gateway).await.unwrap(), None);
+    assert_eq!(rig.gateway.session(&nobody).await.unwrap(), None);
+    rig.gateway.cancel_session(&nobody).await.unwrap();
+    assert_eq!(rig.worker.claim_sessions(&worker, 1, NOTHING).await.unwrap(), []);
+}
+
+async fn a_waiting_session_of_a_gone_gateway_is_parked_until_it_is_adopted(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    let mut look = tokio::time::interval(LEASE / 10);
+    let gone = async {
+        while rig.worker.gateway_alive(&gateway).await.unwrap() {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("a silent gateway is gone after some leases");
+    assert_eq!(rig.worker.claim_sessions(&worker, 1, NOTHING).await.unwrap(), []);
+    assert_eq!(rig.gateway.depth().await.unwrap(), Depth::default());
+    assert!(rig.gateway.session(&session.id).await.unwrap().is_some(), "its client may come back");
+    let second = GatewayId::generate();
+    rig.gateway.adopt_session(&session.id, &second).await.unwrap().unwrap();
+    assert_eq!(rig.claim_session(&worker).await.state.session.gateway, second);
+}
+
+async fn a_full_line_refuses_sessions(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { max_session_depth: 1, ..limits() }).await;
+    let (gateway, worker, _) = parties();
+    rig.open(&gateway).await;
+    let error = rig.gateway.open_session(&session(&gateway)).await.unwrap_err();
+    assert!(matches!(error, QueueError::Full { waiting: 1, limit: 1 }), "{error}");
+    let claimed = rig.claim_session(&worker).await;
+    rig.open(&gateway).await;
+    // Giving back is never refused.
+    rig.worker.release_session(&worker, &claimed).await.unwrap();
+    assert_eq!(rig.gateway.depth().await.unwrap().sessions, 2);
+}
+
+async fn the_same_session_opened_twice_waits_once(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    rig.gateway.open_session(&session).await.unwrap();
+    assert_eq!(rig.gateway.depth().await.unwrap().sessions, 1);
+    rig.claim_session(&worker).await;
+    assert_eq!(rig.worker.claim_sessions(&worker, 1, NOTHING).await.unwrap(), []);
+}
+
+async fn session_depth_is_exact_through_all_of_it(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { lease: SOON * 6, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    let depth = || async { rig.gateway.depth().await.unwrap() };
+    let first = rig.open(&gateway).await;
+    let second = rig.open(&gateway).await;
+    rig.open(&gateway).await;
+    assert_eq!((depth().await.sessions, depth().await.batch), (3, 0));
+    let one = rig.claim_session(&a).await;
+    let two = rig.claim_session(&b).await;
+    assert_eq!((&one.state.session.id, &two.state.session.id), (&first.id, &second.id));
+    assert_eq!(depth().await.sessions, 1);
+    rig.worker.release_session(&a, &one).await.unwrap();
+    assert_eq!(depth().await.sessions, 2);
+    rig.gateway.adopt_session(&second.id, &gateway).await.unwrap().unwrap();
+    assert_eq!(depth().await.sessions, 3);
+    rig.gateway.cancel_session(&second.id).await.unwrap();
+    assert_eq!(depth().await.sessions, 2);
+    for worker in [&a, &b] {
+        let claimed = rig.claim_session(worker).await;
+        rig.worker.end_session(worker, &claimed, SessionEnd::Closed { audio_ms: 0 }).await.unwrap();
+    }
+    assert_eq!(depth().await, Depth::default());
+    rig.open(&gateway).await;
+    let mut aged = tokio::time::interval(Duration::from_millis(5));
+    while depth().await.session_oldest_ms < 50 {
+        aged.tick().await;
+    }
+    rig.claim_session(&a).await;
+    assert_eq!(depth().await, Depth::default());
+}
+
+async fn a_session_ends_with_its_ttl(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { session_ttl: Duration::from_millis(200), ..limits() }).await;
+    let (gateway, worker, _) = parties();
+    let session = rig.open(&gateway).await;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let gone = async {
+        while rig.gateway.session(&session.id).await.unwrap().is_some()
+            || rig.gateway.depth().await.unwrap().sessions > 0
+        {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("a session nobody keeps must go");
+    assert_eq!(rig.worker.claim_sessions(&worker, 1, NOTHING).await.unwrap(), []);
+}
+
+async fn messages_come_in_order_and_once(kind: Kind) {
+    let rig = Rig::new(kind).await;
+    let (gateway, worker, _) = parties();
+    let id = SessionId::generate();
+    let sent: Vec<ToWorker> = (0..300).map(|i| audio(&id, 1, i)).collect();
+    for some in sent.chunks(7) {
+        rig.gateway.send(&worker, some).await.unwrap();
+    }
+    rig.gateway.send(&worker, &[]).await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let more = rig.worker.receive(&worker, SOON).await.unwrap();
+        assert!(!more.is_empty());
+        got.extend(more);
+    }
+    assert!(got == sent);
+    assert!(rig.worker.receive(&worker, NOTHING).await.unwrap().is_empty());
+
+    let other = GatewayId::generate();
+    let event = |i: u64| ToGateway::Session {
+        session: id.clone(),
+        epoch: 1,
+        event: SessionEvent::Update { processed_samples: i, partial: None, timing: Timing::default() },
+    };
+    let both: Vec<_> =
+        (0..50).flat_map(|i| [(gateway.clone(), event(i)), (other.clone(), event(i))]).collect();
+    rig.worker.publish(&both).await.unwrap();
+    rig.worker.publish(&[]).await.unwrap();
+    for to in [&gateway, &other] {
+        assert_eq!(rig.messages(to, 50).await, (0..50).map(event).collect::<Vec<_>>());
+    }
+}
+
+async fn a_session_event_of_an_older_epoch_is_seen_as_such(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { lease: SOON * 6, ..limits() }).await;
+    let (gateway, a, b) = parties();
+    rig.open(&gateway).await;
+    let old = rig.claim_session(&a).await;
+    rig.worker.release_session(&a, &old).await.unwrap();
+    let new = rig.claim_session(&b).await;
+    let stale = ToGateway::Session {
+        session: old.state.session.id.clone(),
+        epoch: old.epoch(),
+        event: SessionEvent::Replay { from_samples: 0 },
+    };
+    rig.worker.publish(&[(gateway.clone(), stale.clone())]).await.unwrap();
+    let events = rig.messages(&gateway, 4).await;
+    assert_eq!(events[3], stale);
+    assert!(old.epoch() < new.epoch());
+}

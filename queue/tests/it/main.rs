@@ -1,0 +1,9 @@
+//! The contract of the queue, checked on the memory queue and on a real Redis with the same cases, and what only
+//! Redis can do wrong.
+
+mod batch;
+mod faults;
+mod live;
+mod model;
+mod registry;
+mod rig;

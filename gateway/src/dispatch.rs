@@ -78,7 +78,7 @@ pub async fn recognize(
 
     let transcript = reply.outcome?;
     let elapsed = start.elapsed();
-    histogram!("asr_e2e_latency_seconds", "language" => transcript.language.clone()).record(elapsed);
+    histogram!("gateway_e2e_latency_seconds", "language" => transcript.language.clone()).record(elapsed);
     histogram!("gateway_queue_wait_seconds").record(f64::from(reply.timing.queue_ms) / 1e3);
     counter!("gateway_audio_ms_total", "kind" => "batch").increment(transcript.audio_ms);
     gateway.license.count(Usage { audio_ms: transcript.audio_ms, requests: 1 });

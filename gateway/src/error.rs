@@ -337,3 +337,6 @@ impl From<QueueError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

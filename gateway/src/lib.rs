@@ -8,6 +8,7 @@
 //! - [`relay`]: what workers answer, to the waiting callers;
 //! - [`session`]: the pure state of one live session; [`live`]: the task that runs one;
 //! - [`observe`]: what the gateway knows of queue and workers; [`license`]: what it may do;
+//! - [`metric`]: what is measured, in words;
 //! - [`error`]: the one table from failure to HTTP, gRPC and WebSocket codes.
 //!
 //! Invariant: the gateway never calls a worker; the `queue` crate is all they share.
@@ -20,6 +21,7 @@ pub mod edge;
 pub mod error;
 pub mod license;
 pub mod live;
+pub mod metric;
 pub mod observe;
 pub mod relay;
 pub mod request;

@@ -69,6 +69,8 @@ async fn look(queue: &dyn GatewayPort, gateway: &GatewayId) -> View {
 fn record(view: &View) {
     gauge!("gateway_queue_up").set(f64::from(u8::from(view.queue_up)));
     gauge!("gateway_workers").set(view.workers.len() as f64);
-    gauge!("asr_batch_queue_depth").set(view.depth.batch as f64);
-    gauge!("asr_stream_queue_depth").set(view.depth.sessions as f64);
+    gauge!("gateway_queue_depth", "kind" => "batch").set(view.depth.batch as f64);
+    gauge!("gateway_queue_depth", "kind" => "live").set(view.depth.sessions as f64);
+    gauge!("gateway_queue_oldest_seconds", "kind" => "batch").set(view.depth.batch_oldest_ms as f64 / 1e3);
+    gauge!("gateway_queue_oldest_seconds", "kind" => "live").set(view.depth.session_oldest_ms as f64 / 1e3);
 }

@@ -25,6 +25,7 @@ use crate::edge;
 use crate::edge::fetch::Fetcher;
 use crate::error::Error;
 use crate::license::License;
+use crate::metric;
 use crate::observe::{self, View};
 use crate::relay::{Outboxes, Relay};
 
@@ -117,6 +118,7 @@ impl Gateway {
 
     /// Serves a listener until `shutdown`, then drains.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        metric::describe();
         let stop = CancellationToken::new();
         let background = TaskTracker::new();
         background.spawn(observe::run(

@@ -111,7 +111,7 @@ pub async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, n
 /// Counts a failed request or stream, and logs the failures that are ours.
 pub fn count(error: &Error) {
     let facts = error.facts();
-    counter!("asr_errors_total", "reason" => facts.reason).increment(1);
+    counter!("gateway_errors_total", "reason" => facts.reason).increment(1);
     if facts.status.is_server_error() {
         let source = std::error::Error::source(error).map(ToString::to_string);
         tracing::warn!(reason = facts.reason, %error, source, "a request failed");

@@ -64,7 +64,7 @@ async fn admit(State(gateway): State<Arc<Gateway>>, mut request: HttpRequest, ne
         STREAM => Kind::Live,
         _ => return next.run(request).await,
     };
-    counter!("total_requests_total", "edge" => "grpc").increment(1);
+    counter!("gateway_requests_total", "edge" => "grpc").increment(1);
     let context = request.extensions().get::<Context>().cloned();
     match gateway.enter(kind, context.as_ref().and_then(Context::key)) {
         Ok(admitted) => {

@@ -48,7 +48,7 @@ pub async fn transcriptions(
     context: Context,
     request: Request,
 ) -> Result<Response, Error> {
-    counter!("total_requests_total", "edge" => "openai").increment(1);
+    counter!("gateway_requests_total", "edge" => "openai").increment(1);
     let admitted = gateway.enter(Kind::Batch, context.key())?;
     let upload = upload::read(&gateway, request).await?;
     let format = format(&upload.params)?;

@@ -39,7 +39,7 @@ async fn answer(
     request: Request,
     render: fn(&Answer, Asked<'_>) -> Value,
 ) -> Result<Json<Value>, Error> {
-    counter!("total_requests_total", "edge" => "rest").increment(1);
+    counter!("gateway_requests_total", "edge" => "rest").increment(1);
     let admitted = gateway.enter(Kind::Batch, context.key())?;
     let upload = upload::read(gateway, request).await?;
     let batch = upload.params.batch(upload.content)?;

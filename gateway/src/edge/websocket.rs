@@ -40,7 +40,7 @@ pub async fn live(
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Error> {
-    counter!("total_requests_total", "edge" => "websocket").increment(1);
+    counter!("gateway_requests_total", "edge" => "websocket").increment(1);
     let upgrade = upgrade.map_err(|_| Error::MethodNotAllowed("a WebSocket upgrade, or POST with audio"))?;
     let admitted = gateway.enter(Kind::Live, context.key())?;
     let words = if uri.path().contains("/pulse/") { Flag::Yes } else { Flag::No };

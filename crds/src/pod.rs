@@ -55,6 +55,7 @@ pub struct PodOptions {
 
 /// How a program ends: Kubernetes waits `preStopSeconds`, the program drains for `drainSeconds`, and after
 /// `terminationGracePeriodSeconds` it is killed.
+#[expect(clippy::struct_field_names, reason = "the unit stands last in names, as the Kubernetes API has it")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Measures the model's step and its batch speed beside Hugging Face, ONNX Runtime and OpenVINO (bench/README.md).
+# Arguments go to bench/asr_engine.py: --quick, --peers-only, --only demo …; rows go to target/bench/asr-engine.jsonl.
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+case " $* " in
+  *" --peers-only "* | *" --help "*) ;;
+  *) tools/with-libtorch.sh cargo build --locked --release -p workers-torch --bin engine-bench ;;
+esac
+python="$(tools/python-env.sh bench | tail -1)"
+exec "$python" bench/asr_engine.py "$@"

@@ -159,7 +159,7 @@ impl RedisQueue {
 
 fn is_no_group(error: &::redis::RedisError) -> bool {
     // UNBLOCKED: newer servers say so when the stream vanishes under a blocked read.
-    matches!(error.code(), Some("NOGROUP" | "UNBLOCKED"))
+    super::link::says(error, &["NOGROUP", "UNBLOCKED"])
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

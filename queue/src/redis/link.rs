@@ -238,9 +238,17 @@ impl Link {
 /// A connection that broke, or a Redis that starts, fails over or moves: trying again may help. A time-out is
 /// not among them: it used up the caller's patience already, and the command may still run.
 fn passes_by_itself(error: &RedisError) -> bool {
-    let code = error.code().unwrap_or_default();
-    error.is_connection_dropped()
-        || matches!(code, "LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "BUSY")
+    error.is_connection_dropped() || says(error, &["LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "BUSY"])
+}
+
+/// Redis refused with one of these codes. A command of a pipeline is refused inside the pipeline's error, which
+/// tells the code in its text only.
+pub(super) fn says(error: &RedisError, codes: &[&str]) -> bool {
+    if let Some(code) = error.code() {
+        return codes.contains(&code);
+    }
+    let text = error.to_string();
+    text.starts_with("Pipeline failure") && codes.iter().any(|code| text.contains(&format!("\"{code}\"")))
 }
 
 fn too_slow() -> RedisError {

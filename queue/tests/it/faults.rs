@@ -340,7 +340,11 @@ async fn users_and_passwords_of_the_url_are_used_and_never_shown() {
         "--requirepass",
         "correct-horse",
         "--user",
-        "speech on >battery-staple ~smallest:* +@all",
+        "speech",
+        "on",
+        ">battery-staple",
+        "~smallest:*",
+        "+@all",
     ])
     .unwrap();
     let with = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port());

@@ -11,6 +11,7 @@ mod harness;
 mod input;
 mod limits;
 mod openai;
+mod redis;
 mod rest;
 mod takeover;
 mod websocket;

@@ -68,7 +68,7 @@ async fn a_worker_that_drains_hands_its_sessions_over() {
     let expected = undisturbed(&served, "12|345|6").await;
     let (socket, frames) = speak_first(&served).await;
     first.knobs.drain.store(true, Ordering::Relaxed);
-    until("the drain", || first.knobs.no_sessions.load(Ordering::Relaxed)).await;
+    until("the drain", || first.knobs.drained.load(Ordering::Relaxed)).await;
     let _second = Worker::start(&queue);
     assert_eq!(speak_rest(socket, frames).await, expected);
 }

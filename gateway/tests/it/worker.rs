@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::{BatchReply, Timing, Transcript, Word, WorkError, WorkErrorKind};
-use queue::port::{ClaimedSession, GatewayPort, Held, Served, SessionEnd, WorkerPort, WorkerRecord};
+use queue::port::{
+    ClaimedJob, ClaimedSession, GatewayPort, Held, Served, SessionEnd, WorkerPort, WorkerRecord,
+};
 use queue::session::{FinalReason, Partial, Segment, SessionEvent, ToGateway, ToWorker};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Samples of one block.
 const BLOCK: usize = 1_600;
@@ -25,14 +28,14 @@ pub(crate) const MODEL: &str = "test-asr";
 pub(crate) struct Knobs {
     /// Claims batch jobs, but does not answer them.
     pub(crate) hold_batches: AtomicBool,
-    /// Claims no sessions.
-    pub(crate) no_sessions: AtomicBool,
     /// Sends every update so many times more, with long text.
     pub(crate) chatter: AtomicUsize,
     /// Never ends a segment by itself.
     pub(crate) no_endpoints: AtomicBool,
     /// Gives all its sessions back once and claims no more, as when it drains.
     pub(crate) drain: AtomicBool,
+    /// It has done so.
+    pub(crate) drained: AtomicBool,
     /// Sessions it was told to drop.
     pub(crate) cancelled: AtomicUsize,
     /// Jobs it holds.
@@ -76,14 +79,25 @@ struct Body<Q> {
     knobs: Arc<Knobs>,
 }
 
+/// What comes to a worker.
+enum Work {
+    Session(ClaimedSession),
+    Job(ClaimedJob),
+    Message(ToWorker),
+}
+
 impl<Q: WorkerPort + Clone + 'static> Body<Q> {
     async fn run(self) {
         let mut sessions: HashMap<SessionId, Heard> = HashMap::new();
         let mut jobs = Vec::new();
         let mut beat = tokio::time::interval(Duration::from_millis(50));
-        let wait = Duration::from_secs(5);
+        let (work, mut come) = mpsc::channel(64);
+        // Each read runs to its end: one that is broken off may take something along.
+        let mut readers = JoinSet::new();
+        let claims = readers.spawn(claim_sessions(self.queue.clone(), self.id.clone(), work.clone()));
+        readers.spawn(claim_jobs(self.queue.clone(), self.id.clone(), work.clone()));
+        readers.spawn(receive(self.queue.clone(), self.id.clone(), work));
         loop {
-            let room = if self.knobs.no_sessions.load(Ordering::Relaxed) { 0 } else { 8 };
             tokio::select! {
                 _ = beat.tick() => {
                     let held = Held {
@@ -91,33 +105,25 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
                         sessions: sessions.values().map(|h| h.claim.claim.clone()).collect(),
                     };
                     drop(self.queue.heartbeat(&self.record(), &held).await);
-                    if self.knobs.drain.swap(false, Ordering::Relaxed) {
-                        self.knobs.no_sessions.store(true, Ordering::Relaxed);
+                    if self.knobs.drain.load(Ordering::Relaxed) && !claims.is_finished() {
+                        claims.abort();
                         for (_, heard) in sessions.drain() {
                             drop(self.queue.release_session(&self.id, &heard.claim).await);
                         }
+                        self.knobs.drained.store(true, Ordering::Relaxed);
                     }
                 }
-                claimed = self.queue.claim_sessions(&self.id, room, wait), if room > 0 => {
-                    for claim in claimed.unwrap_or_default() {
+                Some(work) = come.recv() => match work {
+                    Work::Session(claim) => {
                         sessions.insert(claim.state.session.id.clone(), Heard::new(claim));
                     }
-                }
-                claimed = self.queue.claim_jobs(&self.id, 8, wait) => {
-                    for job in claimed.unwrap_or_default() {
-                        if self.knobs.hold_batches.load(Ordering::Relaxed) {
-                            self.knobs.held_jobs.fetch_add(1, Ordering::Relaxed);
-                            jobs.push(job.claim.clone());
-                        } else {
-                            self.answer(job).await;
-                        }
+                    Work::Job(job) if self.knobs.hold_batches.load(Ordering::Relaxed) => {
+                        self.knobs.held_jobs.fetch_add(1, Ordering::Relaxed);
+                        jobs.push(job.claim.clone());
                     }
-                }
-                messages = WorkerPort::receive(&self.queue, &self.id, wait) => {
-                    for message in messages.unwrap_or_default() {
-                        self.take(&mut sessions, message).await;
-                    }
-                }
+                    Work::Job(job) => self.answer(job).await,
+                    Work::Message(message) => self.take(&mut sessions, message).await,
+                },
             }
         }
     }
@@ -135,7 +141,7 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
         }
     }
 
-    async fn answer(&self, job: queue::port::ClaimedJob) {
+    async fn answer(&self, job: ClaimedJob) {
         let served =
             Served { model: MODEL.to_owned(), languages: vec!["en".to_owned()], lookaheads: vec![0, 6] };
         let outcome = match (served.check(&job.job.options), self.queue.audio(&job.job.id).await) {
@@ -241,6 +247,49 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
         let gateway: GatewayId = heard.claim.state.session.gateway.clone();
         let message = ToGateway::Session { session, epoch: heard.claim.epoch(), event };
         drop(self.queue.publish(&[(gateway, message)]).await);
+    }
+}
+
+/// Longest blocking read, and the pause after a failed one.
+const WAIT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+
+async fn claim_sessions<Q: WorkerPort>(queue: Q, id: WorkerId, work: mpsc::Sender<Work>) {
+    loop {
+        match queue.claim_sessions(&id, 8, WAIT).await {
+            Ok(claims) => {
+                for claim in claims {
+                    drop(work.send(Work::Session(claim)).await);
+                }
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn claim_jobs<Q: WorkerPort>(queue: Q, id: WorkerId, work: mpsc::Sender<Work>) {
+    loop {
+        match queue.claim_jobs(&id, 8, WAIT).await {
+            Ok(jobs) => {
+                for job in jobs {
+                    drop(work.send(Work::Job(job)).await);
+                }
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn receive<Q: WorkerPort>(queue: Q, id: WorkerId, work: mpsc::Sender<Work>) {
+    loop {
+        match queue.receive(&id, WAIT).await {
+            Ok(messages) => {
+                for message in messages {
+                    drop(work.send(Work::Message(message)).await);
+                }
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
     }
 }
 

@@ -84,6 +84,20 @@ at::Tensor* smallest_convolution(at::Tensor* widened, at::Tensor* state, at::Ten
   });
 }
 
+// Log-mel frames [frames, mels] of complex fp32 [frames, bins]; see smallest::Mels.
+at::Tensor* smallest_mels(at::Tensor* spectrum, at::Tensor* filters, at::Tensor* extents, double guard) {
+  return smallest::guarded<>(static_cast<at::Tensor*>(nullptr), [&] {
+    const int64_t frames = spectrum->size(0), bins = spectrum->size(1), mels = filters->size(0);
+    TORCH_CHECK(spectrum->is_contiguous() && spectrum->scalar_type() == at::kComplexFloat, "spectrum's type");
+    TORCH_CHECK(filters->size(1) >= bins + 16 && extents->numel() == 2 * mels, "filters' shape");
+    at::Tensor out = at::empty({frames, mels}, filters->options());
+    smallest::Mels m{static_cast<const float*>(spectrum->data_ptr()), out.data_ptr<float>(), floats(*filters),
+                     extents->data_ptr<int64_t>(), bins, mels, filters->size(1), static_cast<float>(guard)};
+    at::parallel_for(0, frames, 16, [&](int64_t begin, int64_t end) { kernels().mels(m, begin, end); });
+    return new at::Tensor(std::move(out));
+  });
+}
+
 // A strided convolution of the subsampling; see smallest::Strided. `filter` is [9, channels]; the stem's input is
 // [rows, frames, bins], a stage's has channels behind. The result has the type of `like`.
 at::Tensor* smallest_strided(at::Tensor* input, at::Tensor* state, at::Tensor* filter, at::Tensor* bias,

@@ -9,6 +9,8 @@ namespace smallest {
 namespace {
 
 constexpr int64_t kLanes = 16;
+// Values ahead of which memory is asked: the rings of many slots do not fit the caches.
+constexpr int64_t kAhead = 12;
 // Queries that share each load of a key or value.
 constexpr int64_t kQueries = 4;
 
@@ -68,6 +70,31 @@ inline Lanes exponential(Lanes x) {
   Lanes scale;
   memcpy(&scale, &exponent, sizeof scale);
   return p * scale;
+}
+
+// ln x of a positive normal number to about one unit in the last place.
+inline Lanes logarithm(Lanes x) {
+  Bits bits;
+  memcpy(&bits, &x, sizeof bits);
+  Bits exponent = ((bits >> 23) & 255) - 126;
+  bits = (bits & 0x007fffff) | 0x3f000000;
+  Lanes m;
+  memcpy(&m, &bits, sizeof m);  // in [0.5, 1)
+  const Bits low = m < splat(0.707106781f);
+  exponent += low;  // -1 where true
+  m = select(low, m + m, m) - 1.0f;
+  const Lanes e = __builtin_convertvector(exponent, Lanes);
+  Lanes p = splat(7.0376836292e-2f);
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const Lanes square = m * m;
+  return m + (p * m * square + e * -2.12194440e-4f - 0.5f * square) + e * 0.693359375f;
 }
 
 inline Lanes sigmoid(Lanes x) { return 1.0f / (1.0f + exponential(-x)); }
@@ -139,7 +166,8 @@ void enter(const Attention& a, int64_t row, int64_t head, int64_t first, float* 
       write(Type::fp32, position, query * a.dim + d, count, (q + v) * scale);
       store(key, read(a.type, a.projected, base + hidden + d, count));
       for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * a.capacity + place] = key[lane];
-      store(values + place * a.padded_dim + d, read(a.type, a.projected, base + 2 * hidden + d, count));
+      write(Type::fp32, values, place * a.padded_dim + d, count,
+            read(a.type, a.projected, base + 2 * hidden + d, count));
     }
   }
 }
@@ -198,10 +226,14 @@ float shares(const Attention& a, int64_t oldest, int64_t first, int64_t last, fl
 template <int64_t count>
 void weigh(const Attention& a, const float* values, const float* by_ring, const float* totals, int64_t at) {
   const int64_t window = a.context + a.chunk, hidden = a.heads * a.dim;
-  for (int64_t d = 0; d < a.padded_dim; d += kLanes) {
+  for (int64_t next = 0; next < a.dim; next += kLanes) {
+    // The last lanes overlap the ones before, so that rows need no padding.
+    const int64_t d = next + kLanes <= a.padded_dim ? next : a.padded_dim - kLanes;
     Lanes sums[count] = {};
     for (int64_t m = 0; m < window; ++m) {
-      const Lanes value = load(values + m * a.padded_dim + d);
+      const float* from = values + m * a.padded_dim + d;
+      const Lanes value = load(from);
+      if (next == 0) __builtin_prefetch(from + kAhead * a.padded_dim);
       for (int64_t q = 0; q < count; ++q) sums[q] += value * by_ring[q * a.capacity + m];
     }
     const int64_t left = a.dim - d < kLanes ? a.dim - d : kLanes;
@@ -396,10 +428,36 @@ void strided(const Strided& s, int64_t begin, int64_t end) {
   }
 }
 
+void mels(const Mels& k, int64_t begin, int64_t end) {
+  const int64_t stride = k.stride;
+  float* power = scratch(stride + round_up(k.mels));
+  float* line = power + stride;
+  for (int64_t frame = begin; frame < end; ++frame) {
+    const float* spectrum = k.spectrum + frame * k.bins * 2;
+    for (int64_t bin = 0; bin < k.bins; ++bin) {
+      power[bin] = spectrum[2 * bin] * spectrum[2 * bin] + spectrum[2 * bin + 1] * spectrum[2 * bin + 1];
+    }
+    for (int64_t bin = k.bins; bin < stride; ++bin) power[bin] = 0;
+    for (int64_t mel = 0; mel < k.mels; ++mel) {
+      const int64_t first = k.extents[2 * mel], count = k.extents[2 * mel + 1];
+      Lanes total = {};
+      for (int64_t bin = 0; bin < count; bin += kLanes) {
+        total += load(power + first + bin) * load(k.filters + mel * stride + first + bin);
+      }
+      line[mel] = sum(total) + k.guard;
+    }
+    for (int64_t mel = k.mels; mel < round_up(k.mels); ++mel) line[mel] = 1;
+    for (int64_t mel = 0; mel < k.mels; mel += kLanes) {
+      const int64_t left = k.mels - mel < kLanes ? k.mels - mel : kLanes;
+      write(Type::fp32, k.out, frame * k.mels + mel, left, logarithm(load(line + mel)));
+    }
+  }
+}
+
 }  // namespace
 
 const Kernels& SMALLEST_KERNELS() {
-  static const Kernels table = {attention, convolution, strided};
+  static const Kernels table = {attention, convolution, strided, mels};
   return table;
 }
 

@@ -28,7 +28,7 @@ struct Attention {
   const void* projected;  // [rows * frames, 3 * heads * dim]: queries, keys, values
   void* out;              // [rows * frames, heads * dim]
   float* keys;            // [slots, heads, dim, capacity], a ring of `context + chunk` frames
-  float* values;          // [slots, heads, capacity, padded dim], likewise
+  float* values;          // [slots, heads, capacity, padded dim], likewise; padded to 16 at least
   const float* content;   // bias u, [heads * dim]
   const float* position;  // bias v, [heads * dim]
   const float* relative;  // [heads, dim, width], distances from context + chunk - 1 downwards
@@ -66,11 +66,22 @@ struct Strided {
   bool stem;            // one input channel, and relu and zeroing outside [start, valid) behind it
 };
 
+// Power, mel filters and logarithm of Fourier transforms.
+struct Mels {
+  const float* spectrum;   // [frames, bins] of (real, imaginary)
+  float* out;              // [frames, mels]
+  const float* filters;    // [mels, stride], zeros after the bins: at least 16 of them
+  const int64_t* extents;  // first bin and number of bins that are not zero, [mels, 2]
+  int64_t bins, mels, stride;
+  float guard;
+};
+
 struct Kernels {
   // Each runs the items [begin, end): rows * heads for attention, rows for the others.
   void (*attention)(const Attention&, int64_t begin, int64_t end);
   void (*convolution)(const Convolution&, int64_t begin, int64_t end);
   void (*strided)(const Strided&, int64_t begin, int64_t end);
+  void (*mels)(const Mels&, int64_t begin, int64_t end);  // items are frames
 };
 
 const Kernels& kernels_avx512();

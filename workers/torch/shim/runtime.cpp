@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
+#include <malloc.h>
+#include <sys/mman.h>
 
 namespace smallest {
 thread_local std::string last_error;
@@ -17,6 +19,22 @@ const char* smallest_last_error() { return smallest::last_error.c_str(); }
 void* smallest_inference_begin() { return new c10::InferenceMode(true); }
 
 void smallest_inference_end(void* guard) { delete static_cast<c10::InferenceMode*>(guard); }
+
+// Keeps freed memory in the process: a step allocates the same megabytes again and again, and giving them back to
+// the kernel in between costs a tenth of it in page faults.
+void smallest_keep_memory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
+  mallopt(M_TOP_PAD, 16 << 20);
+}
+
+// Asks for large pages for a tensor that is walked through in every step; only advice, so nothing can fail.
+void smallest_advise_huge(at::Tensor* tensor) {
+  constexpr uintptr_t page = 2 << 20;
+  const auto begin = (reinterpret_cast<uintptr_t>(tensor->data_ptr()) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<uintptr_t>(tensor->data_ptr()) + tensor->nbytes()) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
 
 // Opens a CUDA library of libtorch for the whole process; 0 when it worked.
 int smallest_open_library(const char* path) {

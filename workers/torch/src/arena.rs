@@ -6,6 +6,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use crate::config::Config;
+use crate::ffi;
 use crate::linear::Placement;
 
 /// Numbers that the kernels take at once; `kLanes` in `shim/kernels.cpp`.
@@ -19,7 +20,7 @@ pub(crate) struct Arena {
     /// Attention keys of each layer, the last `left_context` frames: `[slots, left_context, hidden]`; for the CPU
     /// kernels a ring of a whole window, `[slots, heads, head_dim, capacity]`.
     pub(crate) keys: Vec<Tensor>,
-    /// Attention values, likewise; for the CPU kernels `[slots, heads, capacity, padded head_dim]`.
+    /// Attention values, likewise; for the CPU kernels `[slots, heads, capacity, head_dim]`, at least 16 wide.
     pub(crate) values: Vec<Tensor>,
     /// Inputs of each layer's depthwise convolution: `[slots, conv_kernel − 1, hidden]`.
     pub(crate) convolutions: Vec<Tensor>,
@@ -70,7 +71,7 @@ impl Arena {
             stages.push(Tensor::f_zeros([slots, bins as i64, encoder.subsampling_channels as i64], options)?);
         }
         let layered = |shape: &[i64]| -> Result<Vec<Tensor>, TchError> {
-            (0..encoder.layers).map(|_| Tensor::f_zeros(shape, options)).collect()
+            (0..encoder.layers).map(|_| allocate(shape, place)).collect()
         };
         let plain = [slots, encoder.left_context as i64, hidden];
         let (mut keys, mut values) = (plain.to_vec(), plain.to_vec());
@@ -78,7 +79,7 @@ impl Arena {
             let (heads, dim) = (encoder.heads as i64, encoder.head_dim());
             let capacity = (encoder.left_context + config.max_lookahead() + 1).next_multiple_of(LANES) as i64;
             keys = vec![slots, heads, dim as i64, capacity];
-            values = vec![slots, heads, capacity, dim.next_multiple_of(LANES) as i64];
+            values = vec![slots, heads, capacity, dim.max(LANES) as i64];
         }
         Ok(Self {
             stages,
@@ -107,5 +108,15 @@ impl Arena {
             let _ = state.f_select(0, slot as i64)?.f_zero_()?;
         }
         Ok(())
+    }
+}
+
+/// States of all slots. On the CPU they are not touched before their slot is opened and cleared, so that memory is
+/// only taken for slots in use.
+fn allocate(shape: &[i64], place: Placement) -> Result<Tensor, TchError> {
+    if place.fused {
+        ffi::empty_huge(shape, Kind::Float)
+    } else {
+        Tensor::f_zeros(shape, (place.kind, place.device))
     }
 }

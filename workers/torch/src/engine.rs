@@ -17,7 +17,7 @@ use crate::conformer::Conformer;
 use crate::decode::Decoder;
 use crate::device::{self, DeviceChoice};
 use crate::features::{FeatureRow, Features};
-use crate::ffi::InferenceMode;
+use crate::ffi::{self, InferenceMode};
 use crate::linear::Placement;
 use crate::load::Weights;
 use crate::slots::Slots;
@@ -114,6 +114,7 @@ impl TorchEngine {
         if let Some(threads) = options.threads {
             tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
         }
+        ffi::keep_memory();
         let _inference = InferenceMode::enter();
         let kind = match options.precision {
             Precision::Fp32 => Kind::Float,

@@ -10,7 +10,9 @@ use std::ops::Range;
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::arena::LANES;
 use crate::config::FeatureConfig;
+use crate::ffi;
 use crate::linear::Placement;
 
 /// Added before the logarithm, 2⁻²⁴.
@@ -25,7 +27,10 @@ pub(crate) struct Features {
     config: FeatureConfig,
     place: Placement,
     window: Tensor,
+    /// `[mels, bins]`; for the CPU kernel with zeros behind.
     filters: Tensor,
+    /// For the CPU kernel: first bin and number of bins of each filter, `[mels, 2]`.
+    extents: Option<Tensor>,
 }
 
 /// One row of audio for [`Features::extract`].
@@ -52,9 +57,14 @@ impl Features {
         let margin = ((config.n_fft - config.window) / 2) as i64;
         let window = window.f_constant_pad_nd([margin, margin])?;
         let bins = config.n_fft / 2 + 1;
-        let filters =
-            Tensor::f_from_slice(&mel_filters(&config))?.f_view([config.mels as i64, bins as i64])?;
-        Ok(Self { config, place: fp32, window, filters: fp32.put(&filters.f_transpose(0, 1)?)? })
+        let filters = mel_filters(&config);
+        let extents: Vec<i64> = filters.chunks_exact(bins).flat_map(extent).collect();
+        let filters = Tensor::f_from_slice(&filters)?.f_view([config.mels as i64, bins as i64])?;
+        let (filters, extents) = match place.fused {
+            true => (filters.f_constant_pad_nd([0, LANES as i64])?, Some(Tensor::f_from_slice(&extents)?)),
+            false => (filters, None),
+        };
+        Ok(Self { config, place: fp32, window, filters: fp32.put(&filters)?, extents })
     }
 
     /// Log-mel frames `[rows, frames, mels]` in fp32.
@@ -72,8 +82,18 @@ impl Features {
         let audio = Tensor::f_from_slice(&emphasized)?.f_to_device(self.place.device)?;
         let framed = audio.f_as_strided([count, frames as i64, size], [length, hop, 1], None)?;
         let spectrum = framed.f_mul(&self.window)?.f_fft_rfft(size, -1, "backward")?;
-        let power = spectrum.f_view_as_real()?.f_square()?.f_sum_dim_intlist(-1i64, false, Kind::Float)?;
-        let mut mels = power.f_matmul(&self.filters)?.f_add_scalar_(LOG_GUARD)?.f_log_()?;
+        let mut mels = match &self.extents {
+            Some(extents) => {
+                let spectrum = spectrum.f_view([count * frames as i64, -1])?;
+                let mels = ffi::mels(&spectrum, &self.filters, extents, LOG_GUARD)?;
+                mels.f_view([count, frames as i64, -1])?
+            }
+            None => {
+                let power =
+                    spectrum.f_view_as_real()?.f_square()?.f_sum_dim_intlist(-1i64, false, Kind::Float)?;
+                power.f_matmul(&self.filters.f_transpose(0, 1)?)?.f_add_scalar_(LOG_GUARD)?.f_log_()?
+            }
+        };
         self.blank_outside(rows, frames, &mut mels)?;
         Ok(mels)
     }
@@ -131,6 +151,13 @@ fn mel_filters(config: &FeatureConfig) -> Vec<f32> {
         }
     }
     filters
+}
+
+/// First bin and number of bins between the first and the last that is not zero.
+fn extent(filter: &[f32]) -> [i64; 2] {
+    let first = filter.iter().position(|&value| value != 0.0).unwrap_or(0);
+    let end = filter.iter().rposition(|&value| value != 0.0).map_or(first, |last| last + 1);
+    [first as i64, (end - first) as i64]
 }
 
 /// Slaney's scale: linear below 1 kHz (15 mel), logarithmic above.

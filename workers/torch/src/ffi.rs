@@ -13,6 +13,8 @@ unsafe extern "C" {
     fn smallest_last_error() -> *const c_char;
     fn smallest_inference_begin() -> *mut c_void;
     fn smallest_inference_end(guard: *mut c_void);
+    fn smallest_keep_memory();
+    fn smallest_advise_huge(tensor: *const C_tensor);
     fn smallest_open_library(path: *const c_char) -> i32;
     fn smallest_library_path() -> *const c_char;
     fn smallest_linear_pack(weight: *const C_tensor, rows: i64) -> *mut C_tensor;
@@ -53,6 +55,12 @@ unsafe extern "C" {
         frames: i64,
         epsilon: f64,
         activation: i32,
+    ) -> *mut C_tensor;
+    fn smallest_mels(
+        spectrum: *const C_tensor,
+        filters: *const C_tensor,
+        extents: *const C_tensor,
+        guard: f64,
     ) -> *mut C_tensor;
     fn smallest_strided(
         input: *const C_tensor,
@@ -114,6 +122,20 @@ impl Drop for InferenceMode {
         // SAFETY: `guard` came from `smallest_inference_begin` and is ended once.
         unsafe { smallest_inference_end(self.guard) }
     }
+}
+
+/// Tells the allocator to keep freed memory, because steps allocate the same again and again.
+pub(crate) fn keep_memory() {
+    // SAFETY: sets allocator options; may be called at any time, from any thread.
+    unsafe { smallest_keep_memory() }
+}
+
+/// A CPU tensor with large pages where the system gives them; its numbers are whatever the memory held.
+pub(crate) fn empty_huge(shape: &[i64], kind: Kind) -> Result<Tensor, TchError> {
+    let tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))?;
+    // SAFETY: `tensor` is live for the length of the call, and the advice changes no memory.
+    unsafe { smallest_advise_huge(tensor.as_ptr()) };
+    Ok(tensor)
 }
 
 /// Opens a library of libtorch for the whole process (`RTLD_NOW | RTLD_GLOBAL`).
@@ -291,4 +313,17 @@ pub(crate) fn strided(
             i32::from(kind == Kind::BFloat16),
         )
     })
+}
+
+/// Log-mel frames `[frames, mels]` of complex `[frames, bins]`; `extents` holds the first bin and the number of bins
+/// of each of the `[mels, bins]` filters that are not zero.
+pub(crate) fn mels(
+    spectrum: &Tensor,
+    filters: &Tensor,
+    extents: &Tensor,
+    guard: f64,
+) -> Result<Tensor, TchError> {
+    // SAFETY: all tensors are live for the length of the call; the shim checks types and shapes, and the extents
+    // come from the filters themselves.
+    owned(unsafe { smallest_mels(spectrum.as_ptr(), filters.as_ptr(), extents.as_ptr(), guard) })
 }

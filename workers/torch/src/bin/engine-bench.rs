@@ -143,6 +143,7 @@ fn stream(
     let chunk = engine.info().step_samples(options, false);
     let warm_up = 80 / (lookahead + 1) + 3;
     let (mut walls, mut parts, mut tokens) = (Vec::new(), StepTimes::default(), 0);
+    let mut cpu_begin = 0.0;
     for step in 0..warm_up + args.steps {
         let length = engine.info().step_samples(options, step == 0);
         // Streams are apart in the audio, so that they do not emit in the same step.
@@ -152,6 +153,9 @@ fn stream(
                 SlotWork { slot, samples: &audio[start..start + length], end: false }
             })
             .collect();
+        if step == warm_up {
+            cpu_begin = cpu_seconds();
+        }
         let begin = Instant::now();
         let outputs = engine.step(&work)?;
         if step >= warm_up {
@@ -160,6 +164,7 @@ fn stream(
             add(&mut parts, engine.times());
         }
     }
+    let cpu_ms = (cpu_seconds() - cpu_begin) * 1e3 / args.steps as f64;
     walls.sort_by(f64::total_cmp);
     let mean = walls.iter().sum::<f64>() / walls.len() as f64;
     let chunk_ms = chunk as f64 / f64::from(SAMPLE_RATE_HZ) * 1e3;
@@ -168,7 +173,7 @@ fn stream(
         "bench": "stream", "streams": streams, "lookahead": lookahead, "chunk_ms": chunk_ms, "steps": args.steps,
         "step_ms_mean": round(mean), "step_ms_p50": round(walls[walls.len() / 2]),
         "step_ms_p99": round(walls[(walls.len() * 99).div_ceil(100) - 1]), "step_ms_min": round(walls[0]),
-        "features_ms": round(parts.features * per_step), "encoder_ms": round(parts.encoder * per_step),
+        "cpu_ms": round(cpu_ms), "features_ms": round(parts.features * per_step), "encoder_ms": round(parts.encoder * per_step),
         "decoder_ms": round(parts.decoder * per_step), "tokens": tokens,
         "realtime_streams": (streams as f64 * chunk_ms / mean).floor(),
     }))
@@ -231,6 +236,14 @@ fn decode_group(
         }
         at = until;
     }
+}
+
+/// CPU time of this process so far, in seconds, from `/proc/self/stat` (ticks of 10 ms).
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 fn add(sum: &mut StepTimes, times: StepTimes) {

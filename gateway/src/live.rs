@@ -284,7 +284,11 @@ impl Task {
                 counter!("gateway_chunks_total").increment(1);
                 self.state.push(self.client.ears.hear(&bytes)?, now);
             }
-            Input::Finalize => self.state.finalize(),
+            Input::Finalize => {
+                if let Some(answer) = self.state.finalize() {
+                    return self.client.tell(answer);
+                }
+            }
             Input::KeepAlive => {}
             Input::Broken(e) => return Err(e),
             Input::End => {

@@ -29,7 +29,7 @@ const STARVED_SAMPLES: u64 = 3 * SAMPLE_RATE_HZ as u64;
 /// Chunks whose way is measured at once.
 const MARKS: usize = 64;
 /// Flushes that wait for their answer.
-const MAX_FLUSHES: usize = 64;
+const MAX_FLUSHES: usize = 16;
 
 /// What the client is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -204,9 +204,13 @@ impl LiveSession {
         self.unblock();
     }
 
-    /// The client wants everything so far made final.
-    pub fn finalize(&mut self) {
+    /// The client wants everything so far made final. When it is already, the answer comes at once.
+    pub fn finalize(&mut self) -> Option<LiveEvent> {
+        if self.flushes.is_empty() && self.ring.start() == self.ring.end() {
+            return Some(LiveEvent::Finalized);
+        }
         self.flushes.push_back(Flush { at: self.ring.end(), by_client: true });
+        None
     }
 
     /// The client's audio is over.

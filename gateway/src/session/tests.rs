@@ -73,7 +73,7 @@ fn tiny_chunks_are_joined_and_large_ones_are_cut() {
     push(&mut s, 100);
     assert_eq!(sent(&mut s), ["a0+200"]);
     push(&mut s, 1);
-    s.finalize();
+    assert_eq!(s.finalize(), None);
     assert_eq!(sent(&mut s), ["a200+1", "f201"]);
     push(&mut s, 20_000);
     push(&mut s, 3);
@@ -86,7 +86,7 @@ fn a_worker_that_takes_over_gets_everything_since_the_commit() {
     let mut s = session();
     s.on_event(1, claimed("wk-1", 0));
     push(&mut s, 1_000);
-    s.finalize();
+    assert_eq!(s.finalize(), None);
     push(&mut s, 1_000);
     s.end();
     assert_eq!(sent(&mut s), ["a0+1000", "f1000", "a1000+1000", "e2000"]);
@@ -103,6 +103,21 @@ fn a_worker_that_takes_over_gets_everything_since_the_commit() {
     assert_eq!(s.on_event(2, SessionEvent::Flushed { at_samples: 1_000 }), Step::Tell(LiveEvent::Finalized));
     assert_eq!(s.on_event(1, claimed("wk-1", 600)), Step::Nothing, "an old claim");
     assert_eq!(s.worker().unwrap().as_str(), "wk-2");
+}
+
+#[test]
+fn a_finalize_without_anything_new_is_answered_at_once() {
+    let mut s = session();
+    assert_eq!(s.finalize(), Some(LiveEvent::Finalized), "nothing was said yet");
+    s.on_event(1, claimed("wk-1", 0));
+    push(&mut s, 1_000);
+    assert_eq!(s.finalize(), None);
+    s.on_event(1, SessionEvent::Final(segment(0, 1_000, FinalReason::Flush)));
+    assert_eq!(s.finalize(), None, "the first one is not answered yet: its answer comes first");
+    let both = s.on_event(1, SessionEvent::Flushed { at_samples: 1_000 });
+    assert_eq!(both, Step::TellAll(vec![LiveEvent::Finalized; 2]));
+    assert_eq!(s.finalize(), Some(LiveEvent::Finalized));
+    assert_eq!(sent(&mut s), [""; 0], "the worker has nothing to do for them");
 }
 
 #[test]
@@ -214,7 +229,7 @@ proptest! {
         for act in acts {
             match act {
                 Act::Push(n) => if s.has_room() { push(&mut s, n) },
-                Act::Finalize => if s.has_room() { s.finalize() },
+                Act::Finalize => if s.has_room() { s.finalize(); },
                 Act::Send(n) => for _ in 0..n {
                     if let Some(m) = s.next_message() { hear(&mut heard, &m)?; }
                 },

@@ -1,0 +1,197 @@
+//! What gateway and Redis add to every chunk: client → gateway → Redis → worker → Redis → gateway → client, with
+//! a worker that answers at once. All parts run on this machine, clients and Redis included.
+//!
+//! `cargo run --release -p gateway --example relay_latency -- --streams 100 --seconds 10`
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use futures::{SinkExt as _, StreamExt as _};
+use gateway::Gateway;
+use gateway::config::{Args, Config};
+use license_proxy::LicenseGate;
+use queue::ids::{SessionId, WorkerId};
+use queue::job::Timing;
+use queue::port::{ClaimedSession, Held, QueueLimits, SessionEnd, WorkerPort as _, WorkerRecord};
+use queue::redis::{RedisConfig, RedisQueue};
+use queue::session::{SessionEvent, ToGateway, ToWorker};
+use queue::testing::RedisServer;
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
+
+#[derive(clap::Parser)]
+struct Options {
+    /// Live streams at once.
+    #[arg(long, default_value_t = 100)]
+    streams: usize,
+    /// Milliseconds of audio in a chunk; one is sent every so often.
+    #[arg(long, default_value_t = 160)]
+    chunk_ms: u64,
+    /// Length of every stream.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let server = RedisServer::start()?;
+    let limits = QueueLimits::default();
+    let redis =
+        RedisConfig { url: server.url(), deployment: "bench/relay".to_owned(), component: "asr", limits };
+    let queue = RedisQueue::connect(&redis).await?;
+    let worker = tokio::spawn(echo(RedisQueue::connect(&redis).await?, options.streams));
+
+    let config = Config::parse(&Args::parse_from(["smallest-gateway", "--port", "0"]), None)?;
+    let gateway = Gateway::new(config, Arc::new(queue), Arc::new(LicenseGate::always_granted()))?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("ws://{}/api/v1/lightning/get_text?progress=true", listener.local_addr()?);
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(gateway.clone().serve(listener, stop.clone().cancelled_owned()));
+    while gateway.view.borrow().workers.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let spread = Duration::from_millis(options.chunk_ms) / options.streams as u32;
+    let clients = (0..options.streams).map(|i| {
+        let url = url.clone();
+        tokio::spawn(client(url, spread * i as u32, options.chunk_ms, options.seconds))
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut took = Vec::new();
+    for client in clients {
+        took.extend(client.await.context("a client ended early")??);
+    }
+    report(&options, took);
+    stop.cancel();
+    serving.await?;
+    worker.abort();
+    Ok(())
+}
+
+fn report(options: &Options, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let at = |share: f64| {
+        let index = ((took.len() as f64 - 1.0) * share) as usize;
+        took.get(index).map_or(f64::NAN, |d| d.as_secs_f64() * 1e3)
+    };
+    println!(
+        "{} streams, {} ms chunks, {} chunks: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+        options.streams,
+        options.chunk_ms,
+        took.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    );
+}
+
+/// Sends chunks in real time and measures from each to the frame that covers it.
+async fn client(url: String, delay: Duration, chunk_ms: u64, seconds: u64) -> anyhow::Result<Vec<Duration>> {
+    tokio::time::sleep(delay).await;
+    let (socket, _) = tokio_tungstenite::connect_async(url).await?;
+    if let tokio_tungstenite::MaybeTlsStream::Plain(stream) = socket.get_ref() {
+        stream.set_nodelay(true)?;
+    }
+    let (mut sink, mut frames) = socket.split();
+    let chunk = vec![0_u8; (chunk_ms * 32) as usize];
+    let total = seconds * 1_000 / chunk_ms;
+    let (sent, mut sends) = tokio::sync::mpsc::unbounded_channel();
+    let sending = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(chunk_ms));
+        for n in 1..=total {
+            tick.tick().await;
+            sent.send((n * chunk_ms, Instant::now())).ok();
+            sink.send(Message::Binary(chunk.clone().into())).await?;
+        }
+        anyhow::Ok(sink)
+    });
+    let mut took = Vec::new();
+    let mut waiting = sends.recv().await;
+    while let Some((at_ms, since)) = waiting {
+        let Some(Ok(Message::Text(text))) = frames.next().await else { break };
+        let frame: serde_json::Value = serde_json::from_str(text.as_str())?;
+        if frame["processed_ms"].as_u64().is_some_and(|ms| ms >= at_ms) {
+            took.push(since.elapsed());
+            waiting = sends.recv().await;
+        }
+    }
+    sending.await??.close().await?;
+    // The first second holds the claim and the start of everything.
+    Ok(took.split_off((1_000 / chunk_ms) as usize))
+}
+
+type Sessions = Arc<std::sync::Mutex<HashMap<SessionId, ClaimedSession>>>;
+
+/// Claims sessions and answers every chunk at once.
+async fn echo(queue: RedisQueue, slots: usize) {
+    let id = WorkerId::generate();
+    let record = WorkerRecord {
+        id: id.clone(),
+        component: "asr".to_owned(),
+        model: "echo".to_owned(),
+        languages: vec!["en".to_owned()],
+        slots: slots as u32,
+        active_streams: 0,
+        active_requests: 0,
+        draining: false,
+    };
+    let sessions: Sessions = Arc::default();
+    let (claims, held, beat) = (queue.clone(), sessions.clone(), (queue.clone(), sessions.clone()));
+    let claimer = id.clone();
+    let lock =
+        |s: &std::sync::Mutex<Vec<ClaimedSession>>| s.lock().expect("nobody panics holding it").clone();
+    let claiming = async move {
+        loop {
+            let new = claims.claim_sessions(&claimer, 64, Duration::from_secs(5)).await.unwrap_or_default();
+            let new = new.into_iter().map(|c| (c.state.session.id.clone(), c));
+            held.lock().expect("nobody panics holding it").extend(new);
+        }
+    };
+    let beating = async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tick.tick().await;
+            let sessions = lock(&beat.1).into_values().map(|s| s.claim).collect();
+            drop(beat.0.heartbeat(&record, &Held { jobs: Vec::new(), sessions }).await);
+        }
+    };
+    let answering = async move {
+        loop {
+            let messages = queue.receive(&id, Duration::from_secs(5)).await.unwrap_or_default();
+            let mut events = Vec::new();
+            for message in messages {
+                let known = |s: &queue::ids::SessionId| {
+                    lock(&sessions).into_iter().find(|c| c.state.session.id == *s)
+                };
+                match message {
+                    ToWorker::Audio { session, epoch, at_samples, pcm } => {
+                        let Some(claim) = known(&session) else { continue };
+                        let processed_samples = at_samples + pcm.len() as u64 / 2;
+                        let timing = Timing::default();
+                        let event = SessionEvent::Update { processed_samples, partial: None, timing };
+                        events.push((
+                            claim.state.session.gateway,
+                            ToGateway::Session { session, epoch, event },
+                        ));
+                    }
+                    ToWorker::End { session, .. } => {
+                        let Some(claim) = known(&session) else { continue };
+                        drop(queue.end_session(&id, &claim, SessionEnd::Closed { audio_ms: 0 }).await);
+                    }
+                    _ => {}
+                }
+            }
+            if !events.is_empty() {
+                drop(queue.publish(&events).await);
+            }
+        }
+    };
+    tokio::join!(claiming, beating, answering);
+}

@@ -30,9 +30,12 @@ pub(crate) struct Attention {
     fused: bool,
 }
 
-/// Keys and values of all slots for one layer.
+/// Keys and values of all slots for one layer, and what a step may see of them.
 #[derive(Debug)]
 pub(crate) struct AttentionState<'a> {
+    pub(crate) batch: &'a Batch,
+    /// For the plain operations, from [`attention_mask`].
+    pub(crate) mask: Option<&'a Tensor>,
     pub(crate) keys: &'a mut Tensor,
     pub(crate) values: &'a mut Tensor,
 }
@@ -81,26 +84,20 @@ impl Attention {
         &mut self,
         input: &Tensor,
         residual: &Tensor,
-        batch: &Batch,
-        state: AttentionState<'_>,
-        mask: Option<&Tensor>,
+        mut state: AttentionState<'_>,
     ) -> Result<Tensor, TchError> {
         let projected = self.input.forward(input)?;
         let attended = if self.fused {
-            self.attend_fused(&projected, batch, state)?
+            self.attend_fused(&projected, &state)?
         } else {
-            self.attend(&projected, batch, state, mask)?
+            self.attend(&projected, &mut state)?
         };
         self.output.forward_residual(&attended, residual)
     }
 
     /// The attention itself, by the CPU kernel: the states are rings that it reads and writes in place.
-    fn attend_fused(
-        &mut self,
-        projected: &Tensor,
-        batch: &Batch,
-        state: AttentionState<'_>,
-    ) -> Result<Tensor, TchError> {
+    fn attend_fused(&mut self, projected: &Tensor, state: &AttentionState<'_>) -> Result<Tensor, TchError> {
+        let batch = state.batch;
         let chunk = batch.lookahead + 1;
         let tensors = ffi::AttentionTensors {
             keys: state.keys,
@@ -109,17 +106,12 @@ impl Attention {
             position: &self.bias_position,
             relative: self.positions.get(chunk as i64, batch.context as i64)?,
         };
-        ffi::attention(projected, &tensors, &batch.kernel_rows(), (batch.frames, chunk, batch.context))
+        ffi::attention(projected, &tensors, &batch.kernel_rows, (batch.frames, chunk, batch.context))
     }
 
     /// The attention itself, in plain tensor operations: `[rows · frames, 3 · hidden]` → `[rows · frames, hidden]`.
-    fn attend(
-        &mut self,
-        projected: &Tensor,
-        batch: &Batch,
-        state: AttentionState<'_>,
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor, TchError> {
+    fn attend(&mut self, projected: &Tensor, state: &mut AttentionState<'_>) -> Result<Tensor, TchError> {
+        let batch = state.batch;
         let (rows, frames, context) = (batch.rows.len() as i64, batch.frames as i64, batch.context as i64);
         let (heads, dim) = (self.heads, self.head_dim);
         let parts = projected.f_view([rows, frames, 3, heads * dim])?;
@@ -127,21 +119,23 @@ impl Attention {
         let values = extend(&parts.f_select(2, 2)?, batch, state.values)?;
         let split = |tensor: &Tensor| tensor.f_view([rows, -1, heads, dim])?.f_transpose(1, 2);
         let query = parts.f_select(2, 0)?.f_reshape([rows, frames, heads, dim])?;
-        let content = query.f_add(&self.bias_content)?.f_transpose(1, 2)?;
-        let position = query.f_add(&self.bias_position)?.f_transpose(1, 2)?;
+        let about_content = query.f_add(&self.bias_content)?.f_transpose(1, 2)?;
+        let about_position = query.f_add(&self.bias_position)?.f_transpose(1, 2)?;
 
         // [heads, dim, context + 2·frames − 1]: distances from `context + frames − 1` down to `1 − frames`.
         let relative = self.positions.get(frames, context)?;
         let width = relative.size()[2];
-        let scores = position.f_matmul(relative)?.f_contiguous()?;
+        let scores = about_position.f_matmul(relative)?.f_contiguous()?;
         let shape = [rows, heads, frames, context + frames];
         let stride = [heads * frames * width, frames * width, width - 1, 1];
         let shifted = scores.f_as_strided(shape, stride, Some(frames - 1))?;
 
         let scale = 1.0 / (dim as f64).sqrt();
-        let mut scores =
-            content.f_matmul(&split(&keys)?.f_transpose(2, 3)?)?.f_add(&shifted)?.f_mul_scalar(scale)?;
-        if let Some(mask) = mask {
+        let mut scores = about_content
+            .f_matmul(&split(&keys)?.f_transpose(2, 3)?)?
+            .f_add(&shifted)?
+            .f_mul_scalar(scale)?;
+        if let Some(mask) = state.mask {
             scores = scores.f_add(mask)?;
         }
         let shares = scores.f_softmax(-1, Kind::Float)?.f_to_kind(values.f_kind()?)?;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use tch::{Device, TchError, Tensor};
+use workers_engine::SlotOptions;
 
 use crate::config::EncoderConfig;
 use crate::ffi::KernelRow;
@@ -34,6 +35,8 @@ pub(crate) struct Batch {
     pub(crate) context: usize,
     /// The slots as an index tensor on the device.
     pub(crate) index: Tensor,
+    /// The rows for the kernels of the encoder blocks.
+    pub(crate) kernel_rows: Vec<KernelRow>,
     config: EncoderConfig,
 }
 
@@ -41,19 +44,30 @@ impl Batch {
     pub(crate) fn new(
         config: EncoderConfig,
         rows: Vec<Row>,
-        lookahead: usize,
-        chunks: usize,
+        options: SlotOptions,
         device: Device,
     ) -> Result<Self, TchError> {
+        let lookahead = options.lookahead;
         let slots: Vec<i64> = rows.iter().map(|row| row.slot as i64).collect();
-        Ok(Self {
+        let mut batch = Self {
             rows,
             lookahead,
-            frames: chunks * (lookahead + 1),
+            frames: options.chunks_per_step * (lookahead + 1),
             context: config.context(lookahead),
             index: Tensor::f_from_slice(&slots)?.f_to_device(device)?,
+            kernel_rows: Vec::new(),
             config,
-        })
+        };
+        // The audio of all rows may end within fewer chunks.
+        let longest = batch.rows.iter().map(|row| batch.valid(row)).max().unwrap_or(0);
+        batch.frames = longest.next_multiple_of(lookahead + 1);
+        let row = |row: &Row| KernelRow {
+            slot: row.slot as i64,
+            start: row.start as i64,
+            valid: batch.valid(row) as i64,
+        };
+        batch.kernel_rows = batch.rows.iter().map(row).collect();
+        Ok(batch)
     }
 
     /// Frames of the step after `stage` halvings of time; stage 0 is mel frames.
@@ -75,16 +89,6 @@ impl Batch {
     /// Encoder frames of `row` that this step decodes.
     pub(crate) fn valid(&self, row: &Row) -> usize {
         self.stage_valid(row, self.config.stages()).end
-    }
-
-    /// The rows for the kernels of the encoder blocks.
-    pub(crate) fn kernel_rows(&self) -> Vec<KernelRow> {
-        let row = |row: &Row| KernelRow {
-            slot: row.slot as i64,
-            start: row.start as i64,
-            valid: self.valid(row) as i64,
-        };
-        self.rows.iter().map(row).collect()
     }
 
     /// The rows for a kernel of the subsampling whose result is `stage`.
@@ -125,30 +129,31 @@ mod tests {
     fn batch(start: u64, mel_frames: Option<u64>) -> Batch {
         let row = Row { slot: 0, start, mel_frames };
         let encoder = Config::width_600m().encoder;
-        Batch::new(encoder, vec![row], 1, 1, Device::Cpu).expect("an index tensor of one slot")
+        let options = SlotOptions { lookahead: 1, chunks_per_step: 1 };
+        Batch::new(encoder, vec![row], options, Device::Cpu).expect("an index tensor of one slot")
     }
 
-    fn check(start: u64, mel_frames: Option<u64>, expect: [Range<usize>; 4]) {
+    fn check(start: u64, mel_frames: Option<u64>, expect: &[Range<usize>; 4]) {
         let batch = batch(start, mel_frames);
         let got = [0, 1, 2, 3].map(|stage| batch.stage_valid(&batch.rows[0], stage));
-        assert_eq!(got, expect, "start {start}, mel frames {mel_frames:?}");
+        assert_eq!(&got, expect, "start {start}, mel frames {mel_frames:?}");
     }
 
     #[test]
     fn the_first_chunk_begins_with_the_last_frame_of_its_group() {
-        check(0, None, [7..16, 3..8, 1..4, 0..2]);
+        check(0, None, &[7..16, 3..8, 1..4, 0..2]);
     }
 
     #[test]
     fn later_chunks_are_whole() {
-        check(2, None, [0..16, 0..8, 0..4, 0..2]);
+        check(2, None, &[0..16, 0..8, 0..4, 0..2]);
     }
 
     #[test]
     fn the_end_masks_each_stage_as_the_reference_counts() {
         // 10 mel frames: 10 → 6 → 4 → 3 frames; the second chunk (frames 2 and 3) begins at mel frame 9.
-        check(2, Some(10), [0..1, 0..1, 0..1, 0..1]);
-        check(0, Some(9), [7..16, 3..8, 1..4, 0..2]);
-        check(0, Some(1), [7..8, 3..4, 1..2, 0..1]);
+        check(2, Some(10), &[0..1, 0..1, 0..1, 0..1]);
+        check(0, Some(9), &[7..16, 3..8, 1..4, 0..2]);
+        check(0, Some(1), &[7..8, 3..4, 1..2, 0..1]);
     }
 }

@@ -133,10 +133,13 @@ impl Config {
             )
         })?;
         let processor = read_json::<RawProcessor>(folder, "processor_config.json")?.unwrap_or_default();
-        check(config, processor)
+        check(&config, processor)
     }
 
     /// The published 0.6 B model's shape, for speed measurements with random weights.
+    ///
+    /// # Panics
+    /// Never: the shape passes the checks.
     pub fn width_600m() -> Self {
         let raw = RawConfig {
             model_type: MODEL_TYPE.into(),
@@ -145,7 +148,7 @@ impl Config {
         };
         let mut processor = RawProcessor::default();
         processor.feature_extractor.feature_size = Some(128);
-        check(raw, processor).expect("the published shape passes its own checks")
+        check(&raw, processor).expect("the published shape passes its own checks")
     }
 
     /// The largest look-ahead that slots may use.
@@ -168,7 +171,7 @@ fn invalid(file: &str, detail: &str) -> EngineError {
     EngineError::LoadModel { file: file.to_owned(), detail: detail.to_owned() }
 }
 
-fn check(raw: RawConfig, processor: RawProcessor) -> Result<Config, EngineError> {
+fn check(raw: &RawConfig, processor: RawProcessor) -> Result<Config, EngineError> {
     let wrong = |detail: String| Err(invalid("config.json", &detail));
     if raw.model_type != MODEL_TYPE {
         return wrong(format!(

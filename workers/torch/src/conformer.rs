@@ -61,15 +61,14 @@ impl Conformer {
         let mask = if self.place.fused { None } else { attention_mask(batch, self.place)? };
         let mut hidden = input;
         for (layer, block) in self.blocks.iter_mut().enumerate() {
-            let state = AttentionState { keys: &mut arena.keys[layer], values: &mut arena.values[layer] };
-            hidden = block.first.forward(&block.norms[0].forward(&hidden)?, &hidden)?;
-            hidden = block.attention.forward(
-                &block.norms[1].forward(&hidden)?,
-                &hidden,
+            let state = AttentionState {
                 batch,
-                state,
-                mask.as_ref(),
-            )?;
+                mask: mask.as_ref(),
+                keys: &mut arena.keys[layer],
+                values: &mut arena.values[layer],
+            };
+            hidden = block.first.forward(&block.norms[0].forward(&hidden)?, &hidden)?;
+            hidden = block.attention.forward(&block.norms[1].forward(&hidden)?, &hidden, state)?;
             let normed = block.norms[2].forward(&hidden)?;
             hidden = block.convolution.forward(&normed, &hidden, batch, &mut arena.convolutions[layer])?;
             hidden = block.second.forward(&block.norms[3].forward(&hidden)?, &hidden)?;

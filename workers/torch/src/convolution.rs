@@ -46,9 +46,10 @@ impl Convolution {
         let narrow = take("pointwise_conv2.weight", &[hidden, hidden, 1]).f_view([hidden, hidden])?;
         let depthwise = take("depthwise_conv.weight", &[hidden, 1, kernel]);
         let norm = (take("norm.weight", &[hidden]), take("norm.bias", &[hidden]));
-        let fused = match place.fused {
-            true => Some(fuse(config, place, &depthwise, biases[1].as_ref(), &norm)?),
-            false => None,
+        let fused = if place.fused {
+            Some(fuse(config, place, &depthwise, biases[1].as_ref(), &norm)?)
+        } else {
+            None
         };
         Ok(Self {
             widen: Linear::new(place, &widen, biases[0].as_ref())?,
@@ -73,8 +74,7 @@ impl Convolution {
         let filtered = match &self.fused {
             None => self.filter(&widened, batch, state)?,
             Some(tensors) => {
-                let filtered =
-                    ffi::convolution(&widened, state, tensors, &batch.kernel_rows(), batch.frames)?;
+                let filtered = ffi::convolution(&widened, state, tensors, &batch.kernel_rows, batch.frames)?;
                 if tensors.activation == Fused::None {
                     activate_(filtered, self.activation)?
                 } else {

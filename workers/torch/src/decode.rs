@@ -131,80 +131,11 @@ impl Decoder {
         state: &mut DecoderState,
     ) -> Result<Vec<Vec<Token>>, TchError> {
         let projected = self.encoder_projection.forward(encoded)?;
-        let mut cursors: Vec<Cursor> =
-            batch.rows.iter().map(|row| Cursor { valid: batch.valid(row), ..Cursor::default() }).collect();
-        loop {
-            let active: Vec<usize> =
-                (0..cursors.len()).filter(|&row| cursors[row].frame < cursors[row].valid).collect();
-            if active.is_empty() {
-                return Ok(cursors.into_iter().map(|cursor| cursor.tokens).collect());
-            }
-            self.round(&projected, batch, state, &mut cursors, &active)?;
-        }
-    }
-
-    /// One round: every active row passes blanks or emits one token.
-    fn round(
-        &self,
-        projected: &Tensor,
-        batch: &Batch,
-        state: &mut DecoderState,
-        cursors: &mut [Cursor],
-        active: &[usize],
-    ) -> Result<(), TchError> {
-        let window =
-            active.iter().map(|&row| cursors[row].valid - cursors[row].frame).max().unwrap_or(1).min(WINDOW);
-        let logits = self.join(projected, batch, state, cursors, active, window)?;
-        let best = Vec::<i64>::try_from(&logits.f_argmax(-1, false)?.f_to_device(Device::Cpu)?)?;
-        let (mut places, mut slots, mut tokens, mut owners) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (index, &row) in active.iter().enumerate() {
-            let cursor = &mut cursors[row];
-            let before = cursor.frame;
-            let seen = &best[index * window..(index + 1) * window];
-            if let Some((offset, token)) = cursor.advance(seen, self.blank, self.max_symbols) {
-                places.push((index * window + offset) as i64);
-                slots.push(batch.rows[row].slot as i64);
-                tokens.push(token);
-                owners.push((row, batch.rows[row].start as usize + before + offset));
-            }
-        }
-        if tokens.is_empty() {
-            return Ok(());
-        }
-        let emitted = logits.f_index_select(0, &self.index(&places)?)?.f_to_kind(Kind::Float)?;
-        let chosen = self.index(&tokens)?.f_unsqueeze(1)?;
-        let log_probs = emitted.f_log_softmax(-1, Kind::Float)?.f_gather(1, &chosen, false)?.f_view([-1])?;
-        let log_probs = Vec::<f32>::try_from(&log_probs.f_to_device(Device::Cpu)?)?;
-        for (((row, frame), &id), log_prob) in owners.into_iter().zip(&tokens).zip(log_probs) {
-            cursors[row].tokens.push(Token { id: id as u32, frame: frame as u32, log_prob });
-        }
-        self.predict(&slots, &tokens, state)
-    }
-
-    /// Joins the next `window` frames of the active rows with their predictions: `[active · window, vocab]`.
-    fn join(
-        &self,
-        projected: &Tensor,
-        batch: &Batch,
-        state: &DecoderState,
-        cursors: &[Cursor],
-        active: &[usize],
-        window: usize,
-    ) -> Result<Tensor, TchError> {
-        let frames = active.iter().flat_map(|&row| {
-            let cursor = &cursors[row];
-            (0..window).map(move |offset| {
-                (row * batch.frames + (cursor.frame + offset).min(cursor.valid - 1)) as i64
-            })
-        });
-        let frames = self.index(&frames.collect::<Vec<_>>())?;
-        let slots = self.index(&active.iter().map(|&row| batch.rows[row].slot as i64).collect::<Vec<_>>())?;
-        let shape = [active.len() as i64, window as i64, self.hidden];
-        let encoded = projected.f_index_select(0, &frames)?.f_view(shape)?;
-        let prediction = state.prediction.f_index_select(0, &slots)?.f_unsqueeze(1)?;
-        let joined = activate_(encoded.f_add(&prediction)?, self.activation)?;
-        self.head.forward(&joined.f_view([-1, self.hidden])?)
+        let cursor = |row| Cursor { valid: batch.valid(row), ..Cursor::default() };
+        let cursors = batch.rows.iter().map(cursor).collect();
+        let mut search = Search { decoder: self, projected, batch, state, cursors };
+        while search.round()? {}
+        Ok(search.cursors.into_iter().map(|cursor| cursor.tokens).collect())
     }
 
     /// Advances the prediction network of `slots` by one token each.
@@ -234,6 +165,90 @@ impl Decoder {
 
     fn index(&self, values: &[i64]) -> Result<Tensor, TchError> {
         Tensor::f_from_slice(values)?.f_to_device(self.device)
+    }
+}
+
+/// A running search over one step.
+struct Search<'a> {
+    decoder: &'a Decoder,
+    /// `[rows · frames, decoder_hidden]`
+    projected: Tensor,
+    batch: &'a Batch,
+    state: &'a mut DecoderState,
+    cursors: Vec<Cursor>,
+}
+
+/// Tokens that one round emitted.
+#[derive(Default)]
+struct Emitted {
+    /// Rows of the round's logits.
+    places: Vec<i64>,
+    slots: Vec<i64>,
+    tokens: Vec<i64>,
+    /// Row of the batch and encoder frame since the slot was opened.
+    owners: Vec<(usize, usize)>,
+}
+
+impl Search<'_> {
+    /// One round: every row that has frames left passes blanks or emits one token. False when none has.
+    fn round(&mut self) -> Result<bool, TchError> {
+        let left = |cursor: &Cursor| cursor.valid - cursor.frame;
+        let active: Vec<usize> =
+            (0..self.cursors.len()).filter(|&row| left(&self.cursors[row]) > 0).collect();
+        let Some(longest) = active.iter().map(|&row| left(&self.cursors[row])).max() else {
+            return Ok(false);
+        };
+        let window = longest.min(WINDOW);
+        let logits = self.join(&active, window)?;
+        let best = Vec::<i64>::try_from(&logits.f_argmax(-1, false)?.f_to_device(Device::Cpu)?)?;
+        let mut emitted = Emitted::default();
+        for (index, &row) in active.iter().enumerate() {
+            let (cursor, place) = (&mut self.cursors[row], &self.batch.rows[row]);
+            let before = cursor.frame;
+            let seen = &best[index * window..(index + 1) * window];
+            if let Some((offset, token)) = cursor.advance(seen, self.decoder.blank, self.decoder.max_symbols)
+            {
+                emitted.places.push((index * window + offset) as i64);
+                emitted.slots.push(place.slot as i64);
+                emitted.tokens.push(token);
+                emitted.owners.push((row, place.start as usize + before + offset));
+            }
+        }
+        if !emitted.tokens.is_empty() {
+            self.keep(&logits, emitted)?;
+        }
+        Ok(true)
+    }
+
+    /// Joins the next `window` frames of the active rows with their predictions: `[active · window, vocab]`.
+    fn join(&self, active: &[usize], window: usize) -> Result<Tensor, TchError> {
+        let mut frames = Vec::with_capacity(active.len() * window);
+        for &row in active {
+            let cursor = &self.cursors[row];
+            let frame =
+                |offset: usize| row * self.batch.frames + (cursor.frame + offset).min(cursor.valid - 1);
+            frames.extend((0..window).map(|offset| frame(offset) as i64));
+        }
+        let slots: Vec<i64> = active.iter().map(|&row| self.batch.rows[row].slot as i64).collect();
+        let decoder = self.decoder;
+        let shape = [active.len() as i64, window as i64, decoder.hidden];
+        let encoded = self.projected.f_index_select(0, &decoder.index(&frames)?)?.f_view(shape)?;
+        let prediction = self.state.prediction.f_index_select(0, &decoder.index(&slots)?)?.f_unsqueeze(1)?;
+        let joined = activate_(encoded.f_add(&prediction)?, decoder.activation)?;
+        decoder.head.forward(&joined.f_view([-1, decoder.hidden])?)
+    }
+
+    /// Notes the emitted tokens with their probabilities and advances the prediction network by them.
+    fn keep(&mut self, logits: &Tensor, emitted: Emitted) -> Result<(), TchError> {
+        let rows = logits.f_index_select(0, &self.decoder.index(&emitted.places)?)?.f_to_kind(Kind::Float)?;
+        let chosen = self.decoder.index(&emitted.tokens)?.f_unsqueeze(1)?;
+        let log_probs = rows.f_log_softmax(-1, Kind::Float)?.f_gather(1, &chosen, false)?.f_view([-1])?;
+        let log_probs = Vec::<f32>::try_from(&log_probs.f_to_device(Device::Cpu)?)?;
+        for (((row, frame), &id), log_prob) in emitted.owners.into_iter().zip(&emitted.tokens).zip(log_probs)
+        {
+            self.cursors[row].tokens.push(Token { id: id as u32, frame: frame as u32, log_prob });
+        }
+        self.decoder.predict(&emitted.slots, &emitted.tokens, self.state)
     }
 }
 

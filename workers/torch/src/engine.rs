@@ -181,12 +181,10 @@ impl TorchEngine {
             return Ok((Vec::new(), None));
         };
         let _inference = InferenceMode::enter();
-        let (rows, active): (Vec<Row>, Vec<&SlotWork<'_>>) =
+        let (rows, adding): (Vec<Row>, Vec<&SlotWork<'_>>) =
             work.iter().filter_map(|work| self.slots.row(work).map(|row| (row, work))).unzip();
-        let observed = match rows.is_empty() {
-            true => None,
-            false => Some(self.run(options, rows, &active).map_err(run_error)?),
-        };
+        let observed =
+            if rows.is_empty() { None } else { Some(self.run(options, rows, &adding).map_err(run_error)?) };
         let mut outputs = Vec::with_capacity(work.len());
         let mut found =
             observed.iter().flat_map(|observed| observed.batch.rows.iter().zip(&observed.tokens)).peekable();
@@ -210,8 +208,7 @@ impl TorchEngine {
         rows: Vec<Row>,
         work: &[&SlotWork<'_>],
     ) -> Result<Observed, TchError> {
-        let (lookahead, chunks) = (options.lookahead, options.chunks_per_step);
-        let batch = Batch::new(self.config.encoder, rows, lookahead, chunks, self.place.device)?;
+        let batch = Batch::new(self.config.encoder, rows, options, self.place.device)?;
         let audio: Vec<FeatureRow<'_>> = batch
             .rows
             .iter()
@@ -223,15 +220,19 @@ impl TorchEngine {
             })
             .collect();
         let begin = Instant::now();
-        let mels = self.features.extract(&audio, batch.stage_frames(0))?;
-        let features = begin.elapsed().as_secs_f64();
-        let hidden = self.subsampling.forward(&mels, &batch, &mut self.arena.stages)?;
+        let mel = self.features.extract(&audio, batch.stage_frames(0))?;
+        let after_features = begin.elapsed().as_secs_f64();
+        let hidden = self.subsampling.forward(&mel, &batch, &mut self.arena.stages)?;
         let encoded = self.conformer.forward(hidden, &batch, &mut self.arena)?;
-        let encoder = begin.elapsed().as_secs_f64();
+        let after_encoder = begin.elapsed().as_secs_f64();
         let tokens = self.decoder.search(&encoded, &batch, &mut self.arena.decoder)?;
-        let decoder = begin.elapsed().as_secs_f64();
-        self.times = StepTimes { features, encoder: encoder - features, decoder: decoder - encoder };
-        Ok(Observed { batch, mels, encoded, tokens })
+        let after_decoder = begin.elapsed().as_secs_f64();
+        self.times = StepTimes {
+            features: after_features,
+            encoder: after_encoder - after_features,
+            decoder: after_decoder - after_encoder,
+        };
+        Ok(Observed { batch, mel, encoded, tokens })
     }
 }
 
@@ -241,7 +242,7 @@ impl TorchEngine {
 struct Observed {
     batch: Batch,
     /// `[rows, mel frames, mels]`
-    mels: Tensor,
+    mel: Tensor,
     /// `[rows · frames, hidden]`
     encoded: Tensor,
     /// Tokens a row.
@@ -297,6 +298,7 @@ fn default_slots(config: &Config, place: Placement) -> usize {
 }
 
 /// Errors of libtorch: a CUDA error outlives the step, anything else does not.
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn run_error(error: TchError) -> EngineError {
     let detail = error.to_string();
     let first = detail.lines().next().unwrap_or_default().to_owned();
@@ -305,3 +307,5 @@ fn run_error(error: TchError) -> EngineError {
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod refusals;

@@ -23,7 +23,7 @@ pub(crate) struct Placement {
 impl Placement {
     /// Moves a stored tensor to its place.
     pub(crate) fn put(self, tensor: &Tensor) -> Result<Tensor, TchError> {
-        Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?.f_contiguous()?)
+        tensor.f_to_device(self.device)?.f_to_kind(self.kind)?.f_contiguous()
     }
 
     /// Moves a stored tensor to its place in fp32, as the kernels take weights.

@@ -24,16 +24,16 @@ struct Slot {
 pub(crate) struct Slots {
     encoder: EncoderConfig,
     features: FeatureConfig,
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
 }
 
 impl Slots {
     pub(crate) fn new(encoder: EncoderConfig, features: FeatureConfig, count: usize) -> Self {
-        Self { encoder, features, slots: vec![Slot::default(); count] }
+        Self { encoder, features, all: vec![Slot::default(); count] }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.all.len()
     }
 
     /// Opens a slot: nothing heard yet, so its history is the silence before the audio.
@@ -43,8 +43,8 @@ impl Slots {
         options: SlotOptions,
         info: &EngineInfo,
     ) -> Result<(), EngineError> {
-        let count = self.slots.len();
-        let Some(place) = self.slots.get_mut(slot) else {
+        let count = self.all.len();
+        let Some(place) = self.all.get_mut(slot) else {
             return Err(unusable(slot, format!("there are {count} slots")));
         };
         if !info.lookaheads.contains(&options.lookahead) || options.chunks_per_step == 0 {
@@ -58,7 +58,7 @@ impl Slots {
 
     /// Closes all slots.
     pub(crate) fn close_all(&mut self) {
-        self.slots.fill(Slot::default());
+        self.all.fill(Slot::default());
     }
 
     /// Checks that all work fits one step; returns the options it shares, or none for no work.
@@ -68,7 +68,7 @@ impl Slots {
         info: &EngineInfo,
     ) -> Result<Option<SlotOptions>, EngineError> {
         let mut shared = None;
-        let mut seen = vec![false; self.slots.len()];
+        let mut seen = vec![false; self.all.len()];
         for item in work {
             let options = self.check_one(item, info)?;
             if *shared.get_or_insert(options) != options || std::mem::replace(&mut seen[item.slot], true) {
@@ -80,8 +80,8 @@ impl Slots {
 
     fn check_one(&self, work: &SlotWork<'_>, info: &EngineInfo) -> Result<SlotOptions, EngineError> {
         let wrong = |detail: String| Err(unusable(work.slot, detail));
-        let Some(slot) = self.slots.get(work.slot) else {
-            return wrong(format!("there are {} slots", self.slots.len()));
+        let Some(slot) = self.all.get(work.slot) else {
+            return wrong(format!("there are {} slots", self.all.len()));
         };
         let Some(options) = slot.options else {
             return wrong("it is not open".into());
@@ -100,7 +100,7 @@ impl Slots {
     ///
     /// Audio shorter than one hop has no frame; the reference would still decode one of zeros.
     pub(crate) fn row(&self, work: &SlotWork<'_>) -> Option<Row> {
-        let slot = &self.slots[work.slot];
+        let slot = &self.all[work.slot];
         let samples = slot.samples + work.samples.len() as u64;
         let mel_frames = work.end.then(|| samples / self.features.hop as u64);
         let adds = mel_frames.is_none_or(|mel| mel > 0 && self.encoder.encoder_frames(mel) > slot.frames);
@@ -109,18 +109,18 @@ impl Slots {
 
     /// Samples before the slot's next ones, as far back as windows reach.
     pub(crate) fn history(&self, slot: usize) -> &[i16] {
-        &self.slots[slot].history
+        &self.all[slot].history
     }
 
     /// Encoder frames decoded so far.
     pub(crate) fn frames(&self, slot: usize) -> u64 {
-        self.slots[slot].frames
+        self.all[slot].frames
     }
 
     /// Moves the slot past `work`, which gave `frames` encoder frames.
     pub(crate) fn advance(&mut self, work: &SlotWork<'_>, frames: u64) {
         let kept = history_samples(&self.features);
-        let slot = &mut self.slots[work.slot];
+        let slot = &mut self.all[work.slot];
         slot.samples += work.samples.len() as u64;
         slot.frames += frames;
         slot.ended = work.end;

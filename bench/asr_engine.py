@@ -47,7 +47,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="demo model, one thread, 8 streams, two repeats")
     parser.add_argument("--peers-only", action="store_true", help="measure the peers without our engine: figures to beat")
-    parser.add_argument("--repeats", type=int, help="alternating repeats (default 3, quick 2)")
+    parser.add_argument("--repeats", type=int, help="alternating repeats (default 3; 2 where slow or quick)")
     parser.add_argument("--layers", type=int, default=4, help="encoder layers of the 0.6 B width (of 24)")
     parser.add_argument("--only", choices=["demo", "width"], help="one of the two models")
     parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default 1 2, quick 1)")
@@ -61,7 +61,9 @@ def main():
     for model in chosen_models(args):
         for dtype in ("fp32", "bf16"):
             for threads in args.threads or ([1] if args.quick else [1, 2]):
-                setting = Setting(model, dtype, threads, args.repeats or (2 if args.quick else 3), 15)
+                wide = model.name != "demo"
+                repeats = args.repeats or (2 if args.quick or wide else 3)
+                setting = Setting(model, dtype, threads, repeats, 10 if wide else 20)
                 compare(setting, Ours(args, setting), report)
     report.close()
 

@@ -139,6 +139,7 @@ def export(wrapper, inputs, file):
     if file.exists():
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
+    wrapper.eval()  # the exporter puts back the mode it finds: left alone, it would switch dropout on
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs = wrapper(*inputs)

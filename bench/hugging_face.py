@@ -31,15 +31,18 @@ class HuggingFace:
         self.spec, self.dtype, self.device = model, DTYPES[dtype], device
         self.net = AutoModelForRNNT.from_pretrained(model.folder, dtype=self.dtype).eval().to(device)
         self.extractor = AutoFeatureExtractor.from_pretrained(model.folder)
+        self.running = {}  # streams → their state with full caches, so that a repeat need not fill them again
 
     @torch.inference_mode()
     def step_times(self, audio, streams, steps):
         """Times `steps` steps of `streams` streams after as many as fill the caches; ms as a dict."""
-        warm_up = 80 // (self.spec.lookahead + 1) + 3
+        known = streams in self.running
+        warm_up = 3 if known else 80 // (self.spec.lookahead + 1) + 3
         wave = torch.from_numpy(workload.stream_audio(self.spec, audio, streams, warm_up + steps)).to(self.device)
-        state, times = Stream(self, streams), []
+        state, times = self.running.setdefault(streams, Stream(self, streams)), []
         at = workload.chunk_samples(self.spec, True)
-        state.step(wave[:, :at], first=True)
+        if not known:
+            state.step(wave[:, :at], first=True)
         later = workload.chunk_samples(self.spec, False)
         for index in range(1, warm_up + steps):
             begin = time.perf_counter()

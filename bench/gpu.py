@@ -1,0 +1,122 @@
+"""The 0.6 B width on a CUDA GPU: how many live streams, how fast a batch, beside Hugging Face on the same GPU.
+
+    tools/bench-gpu.sh               # about 5 minutes on one GPU
+
+Comes in: random weights in the shape of the published 0.6 B model (all 24 layers), `engine-bench` on `--device cuda`.
+Goes out: a table, and rows in target/bench/gpu.jsonl.  Must not know: gateway, queue, worker.
+
+A number of streams passes when the 99th percentile of its steps stays within LIMIT_MS, half of the 160 ms that a chunk
+lasts.  It is doubled until it fails, for both sides alike; the largest that passed counts (a power of two, so a ratio is
+coarse: the step times at one common number are compared as well).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+import torch
+
+import workload
+from common import ROOT, Report, Row, machine
+from hugging_face import HuggingFace
+
+LIMIT_MS = 80.0
+MOST_STREAMS = 2048
+COMMON_STREAMS = 64
+GROUP, SECONDS = 64, 30.0
+STEPS = 100
+
+
+def main():
+    """Measures both sides; fails clearly where there is no GPU."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=24, help="encoder layers")
+    default = Path(os.environ.get("ENGINE_BENCH", ROOT / "target" / "release" / "engine-bench"))
+    parser.add_argument("--engine", type=Path, default=default, help="our program (default: %(default)s)")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("failed to find a CUDA GPU: torch.cuda.is_available() is false; this benchmark needs one")
+    if not args.engine.exists():
+        raise SystemExit(f"failed to find {args.engine}: build it with tools/bench-gpu.sh")
+    warnings.filterwarnings("ignore", message="Using the model-agnostic default")
+    facts = machine(["torch", "transformers"]) | {"gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda}
+    report = Report("gpu", facts)
+    model = workload.published_width(args.layers)
+    compare(model, args.engine, report)
+    report.close()
+
+
+def compare(model, engine, report):
+    """Our rows and those of Hugging Face; each side alone on the GPU, ours first, its process gone before theirs."""
+    ours = Ours(engine, model)
+    our_streams = most_streams(ours.step)
+    our_step = ours.step(COMMON_STREAMS)
+    our_batch = ours.batch()
+    audio, _ = workload.speech()
+    face = HuggingFace(model, "bf16", "cuda")
+    their_streams = most_streams(lambda streams: face.step_times(audio, streams, STEPS))
+    their_step = face.step_times(audio, COMMON_STREAMS, STEPS)
+    waves = workload.utterances(audio, GROUP, SECONDS)
+    face.batch_time(waves)
+    their_batch = min(face.batch_time(waves)["wall_s"] for _ in range(3))
+    seconds, name = GROUP * SECONDS, "Hugging Face eager"
+    limit = f"{model.name}, bf16, streams with p99 step <= {LIMIT_MS:.0f} ms"
+    report.add(Row("gpu streams", limit, our_streams, their_streams, name, "streams", 2.0, lower_is_better=False))
+    common = f"{model.name}, bf16, {COMMON_STREAMS} streams, p99"
+    report.add(Row("gpu step", common, our_step["step_ms_p99"], their_step["step_ms_p99"], name, "ms", 2.0))
+    batch = f"{model.name}, bf16, {GROUP} x {SECONDS:.0f} s, RTFx"
+    row = Row("gpu batch", batch, seconds / our_batch, seconds / their_batch, name, "x", 2.0, lower_is_better=False)
+    report.add(row)
+
+
+def most_streams(step):
+    """Largest power of two of streams whose p99 step stays within the limit; 0.5 where not even one does."""
+    passed, streams = 0.5, 1
+    while streams <= MOST_STREAMS:
+        try:
+            result = step(streams)
+        except torch.cuda.OutOfMemoryError:
+            break
+        if result is None or result["step_ms_p99"] > LIMIT_MS:
+            break
+        passed, streams = streams, streams * 2
+    return passed
+
+
+class Ours:
+    """Our engine on the GPU, by its own program."""
+
+    def __init__(self, program, model):
+        self.program, self.model = program, model
+
+    def step(self, streams):
+        """Step times at a number of streams, or nothing where the program gives up (out of memory)."""
+        done = self.run("stream", streams, "--steps", STEPS)
+        if done.returncode and "out of memory" in done.stderr.lower():
+            return None
+        return parsed(done)
+
+    def batch(self):
+        """Seconds to transcribe the group, best of three."""
+        more = ["--utterances", GROUP, "--seconds", SECONDS]
+        return min(parsed(self.run("batch", GROUP, *more))["wall_s"] for _ in range(3))
+
+    def run(self, mode, streams, *more):
+        """One run of `engine-bench` on CUDA in bf16."""
+        command = [self.program, "--model", self.model.folder, "--device", "cuda", "--dtype", "bf16", "--mode", mode]
+        command += ["--streams", streams, "--lookahead", self.model.lookahead, "--audio", workload.speech()[1], *more]
+        return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600)
+
+
+def parsed(done):
+    """The JSON line of a run that went well."""
+    if done.returncode:
+        raise SystemExit(f"failed to run engine-bench on the GPU:\n{done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -343,16 +343,33 @@ async fn users_and_passwords_of_the_url_are_used_and_never_shown() {
         "speech",
         "on",
         ">battery-staple",
-        "~smallest:*",
-        "+@all",
+        // What docs/queue.md tells operators to grant.
+        "~smallest:{default/one}:*",
+        "+@read",
+        "+@write",
+        "+@stream",
+        "+@scripting",
+        "+@connection",
+        "+time",
     ])
     .unwrap();
     let with = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port());
     for good in [":correct-horse", "speech:battery-staple"] {
         let queue = connect(&with(good), "default/one", limits()).await;
         let gateway = GatewayId::generate();
+        let worker = WorkerId::generate();
         queue.submit(&job(&gateway), Bytes::new()).await.unwrap();
-        queue.claim_jobs(&WorkerId::generate(), 1, SOON).await.unwrap();
+        let claimed = queue.claim_jobs(&worker, 1, SOON).await.unwrap().remove(0);
+        queue.complete(&worker, &claimed, success(&claimed.job, "hello")).await.unwrap();
+        assert_eq!(GatewayPort::receive(&queue, &gateway, SOON).await.unwrap().len(), 1);
+        queue.open_session(&session(&gateway)).await.unwrap();
+        let held = queue.claim_sessions(&worker, 1, SOON).await.unwrap().remove(0);
+        queue.commit(&worker, &held, &segment(0, "hello", 1)).await.unwrap();
+        queue.heartbeat(&record(&worker), &of_session(&held)).await.unwrap();
+        queue.heartbeat_gateway(&gateway).await.unwrap();
+        assert_eq!(queue.workers().await.unwrap().len(), 1);
+        queue.unregister(&worker).await.unwrap();
+        queue.dead_letters().await.unwrap();
     }
     for (bad, secret) in [(":wrong-secret", "wrong-secret"), ("speech:wrong-secret", "wrong-secret")] {
         let config = config(&with(bad), "default/one", limits());

@@ -7,3 +7,4 @@ mod live;
 mod model;
 mod registry;
 mod rig;
+mod secure;

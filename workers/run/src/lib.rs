@@ -8,22 +8,30 @@
 //! - [`config`]: flags and environment, parsed once; [`model_source`]: from where the model comes;
 //! - [`load`] and [`warm`]: a model folder becomes an engine whose costs are known;
 //! - [`ready`]: `/health` and `/metrics`; [`license`]: may new work be taken;
-//! - [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`.
+//! - [`serve`]: the whole journey; [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`.
 //!
 //! Gateways are never called: everything passes through the queue.
 
 mod beat;
 mod clock;
+mod download;
 mod drain;
 mod inbox;
 mod pull;
 mod reply;
 
+pub mod config;
 pub mod engine_thread;
 pub mod jobs;
+pub mod license;
+pub mod load;
 pub mod metrics;
+pub mod model_source;
 pub mod queue_health;
+pub mod ready;
+pub mod serve;
 pub mod sessions;
+pub mod warm;
 pub mod worker;
 
 pub use worker::{Gate, Meter, Parts, WorkerConfig, WorkerError, run};

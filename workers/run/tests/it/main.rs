@@ -5,4 +5,5 @@
 mod batch;
 mod gateway;
 mod live;
+mod processes;
 mod rig;

@@ -1,0 +1,200 @@
+//! From configuration to a warmed-up engine. While that fails the worker stays up, says why, and tries again.
+//!
+//! Journey: `config → [load: model source → engine → warm] → ready`. Must not know: queues.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use workers_engine::fake::{FakeConfig, FakeEngine};
+use workers_engine::{Engine, EngineError};
+
+use crate::config::{AsrArgs, EngineKind, SlotCount};
+use crate::model_source::ModelError;
+use crate::ready::Readiness;
+use crate::warm::{Measured, warm};
+
+/// First and longest wait between two attempts.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Live streams at most when `SLOTS=auto`.
+const AUTO_FAKE: usize = 256;
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No `MODEL_URL`.
+    #[error(
+        "failed to load a model: MODEL_URL is not set; give it the model's folder as file:// or https://"
+    )]
+    NoModel,
+    /// The program was built without libtorch.
+    #[cfg(not(feature = "torch"))]
+    #[error(
+        "failed to use ENGINE=torch: this program was built without libtorch; build it with --features torch"
+    )]
+    NoTorch,
+    /// The model is not there or not the right one.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine did not take it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Loading panicked.
+    #[error("failed to load the model: the engine panicked; its message is in the log")]
+    Panicked,
+}
+
+impl LoadError {
+    /// A stable word for `/health`, metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoModel => "NoModel",
+            #[cfg(not(feature = "torch"))]
+            Self::NoTorch => "NoTorch",
+            Self::Model(error) => error.reason(),
+            Self::Engine(error) => error.reason(),
+            Self::Panicked => "Panicked",
+        }
+    }
+}
+
+/// An engine that is ready to serve.
+pub struct Loaded {
+    /// The engine, warm.
+    pub engine: Box<dyn Engine>,
+    /// Live streams to hold.
+    pub streams: usize,
+    /// Batch jobs to hold.
+    pub jobs: usize,
+    /// Chunks of a batch job in one step.
+    pub job_chunks: usize,
+}
+
+/// Loads until it works; `None` when asked to stop before.
+pub async fn insist(
+    args: &AsrArgs,
+    readiness: &watch::Sender<Readiness>,
+    stop: &CancellationToken,
+) -> Option<Loaded> {
+    let mut wait = BACK_OFF.0;
+    loop {
+        let attempt = tokio::select! {
+            attempt = once(args) => attempt,
+            () = stop.cancelled() => return None,
+        };
+        match attempt {
+            Ok(loaded) => return Some(loaded),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(reason = error.reason(), %error, cause, retry_s = wait.as_secs(), "no model yet");
+                let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error} ({cause})"));
+                readiness.send_replace(Readiness::Starting(why));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return None,
+        }
+        wait = (wait * 2).min(BACK_OFF.1);
+    }
+}
+
+async fn once(args: &AsrArgs) -> Result<Loaded, LoadError> {
+    let build = builder(args).await?;
+    let load = tokio::task::spawn_blocking(move || {
+        let mut engine = build()?;
+        let measured = warm(engine.as_mut())?;
+        Ok::<_, EngineError>((engine, measured))
+    });
+    let (engine, measured) = load.await.map_err(|_panic| LoadError::Panicked)??;
+    let loaded = share(args, engine, measured);
+    tracing::info!(
+        model = loaded.engine.info().model,
+        device = loaded.engine.info().device,
+        streams = loaded.streams,
+        jobs = loaded.jobs,
+        job_chunks = loaded.job_chunks,
+        step_one_ms = measured.one.as_secs_f64() * 1_000.0,
+        step_many_ms = measured.many.as_secs_f64() * 1_000.0,
+        many = measured.streams,
+        chunk_ms = measured.chunk.as_millis() as u64,
+        "the model is loaded and warm"
+    );
+    Ok(loaded)
+}
+
+/// Divides the engine's slots between live streams and recordings.
+fn share(args: &AsrArgs, engine: Box<dyn Engine>, measured: Measured) -> Loaded {
+    let slots = engine.info().max_slots;
+    let jobs = usize::from(args.batch_slots).min(slots / 4).max(1);
+    let streams = match args.slots {
+        SlotCount::Exactly(n) => n.min(slots - jobs),
+        SlotCount::Auto => (slots - jobs).min(measured.capacity()),
+    };
+    Loaded { engine, streams: streams.max(1), jobs, job_chunks: measured.job_chunks() }
+}
+
+/// Slots that the engine must have, when that is not its own choice.
+fn engine_slots(args: &AsrArgs) -> Option<usize> {
+    match args.slots {
+        // Recordings get a quarter at most, so a few streams still leave room for one.
+        SlotCount::Exactly(n) => Some(n + usize::from(args.batch_slots).min(n.div_ceil(3)).max(1)),
+        SlotCount::Auto => None,
+    }
+}
+
+type Build = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
+
+async fn builder(args: &AsrArgs) -> Result<Build, LoadError> {
+    match args.engine {
+        EngineKind::Fake => {
+            let config = FakeConfig {
+                model: args.model_name.clone().unwrap_or_else(|| "fake-asr".to_owned()),
+                max_slots: engine_slots(args).unwrap_or(AUTO_FAKE),
+                chunk_cost: Duration::from_millis(args.fake_chunk_cost_ms),
+                ..FakeConfig::default()
+            };
+            Ok(Box::new(move || Ok(Box::new(FakeEngine::new(config)) as Box<dyn Engine>)))
+        }
+        EngineKind::Torch => torch(args).await,
+    }
+}
+
+#[cfg(not(feature = "torch"))]
+async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
+    // The model is looked at all the same, so that its faults show first.
+    fetch(args).await?;
+    Err(LoadError::NoTorch)
+}
+
+#[cfg(feature = "torch")]
+async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
+    use crate::config::{Device, Precision};
+    use workers_torch::{DeviceChoice, LoadOptions, TorchEngine};
+
+    let (folder, model) = fetch(args).await?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = LoadOptions {
+        model,
+        device: match args.device {
+            Device::Auto => DeviceChoice::Auto,
+            Device::Cpu => DeviceChoice::Cpu,
+            Device::Cuda => DeviceChoice::Cuda,
+        },
+        precision: match args.precision {
+            Precision::Fp32 => workers_torch::Precision::Fp32,
+            Precision::Bf16 => workers_torch::Precision::Bf16,
+        },
+        slots: engine_slots(args),
+        threads: Some(args.torch_threads.unwrap_or(cores)),
+        ..LoadOptions::default()
+    };
+    Ok(Box::new(move || Ok(Box::new(TorchEngine::load(&folder, &options)?) as Box<dyn Engine>)))
+}
+
+async fn fetch(args: &AsrArgs) -> Result<(std::path::PathBuf, String), LoadError> {
+    let source = args.model_url.as_ref().ok_or(LoadError::NoModel)?;
+    let folder = source.fetch(args.checksum(), &args.model_cache_dir).await?;
+    let name = args.model_name.clone().filter(|name| !name.is_empty()).or_else(|| source.name());
+    Ok((folder, name.unwrap_or_else(|| "asr".to_owned())))
+}

@@ -1,0 +1,167 @@
+//! The journey of `smallest-worker asr`, from parsed flags to exit.
+//!
+//! `config → health and metrics → license → queue → load → ready → work → drain`. IO only at the edges that it calls.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use queue::ids::WorkerId;
+use queue::port::{QueueLimits, WorkerPort};
+use queue::redis::{RedisConfig, RedisQueue};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use workers_batch::Limits;
+use workers_engine::SAMPLE_RATE_HZ;
+
+use crate::config::{AsrArgs, EngineKind};
+use crate::license::{self, LicenseMeter};
+use crate::load::{self, Loaded};
+use crate::queue_health::{BackOff, QueueHealth};
+use crate::ready::{self, ListenError, Readiness};
+use crate::sessions::Patience;
+use crate::worker::{self, Gate, Parts, WorkerConfig, WorkerError};
+
+/// Why the program ended with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port is in use.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Signals cannot be received.
+    #[error("failed to listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// No license proxy is named.
+    #[error("failed to find the license proxy: LICENSE_PROXY_URL is empty, which only ENGINE=fake allows")]
+    NoLicenseProxy,
+    /// The worker failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+}
+
+/// Serves until SIGTERM or SIGINT, or until the engine dies.
+pub async fn serve(args: AsrArgs) -> Result<(), ServeError> {
+    let started = Instant::now();
+    let stop = on_signals()?;
+    let metrics = telemetry::metrics();
+    crate::metrics::describe();
+    let health = QueueHealth::default();
+    let (readiness, readiness_out) = watch::channel(Readiness::Starting("starting".to_owned()));
+    let health_port = ready::listen(args.health_address(), "health", "PORT").await?;
+    let metrics_port = ready::listen(args.metrics_address(), "metrics", "METRICS_PORT").await?;
+    spawn_server(health_port, ready::router(readiness_out, health.clone()));
+    spawn_server(metrics_port, metrics.router());
+
+    let (gate, meter, license) = connect_license(&args).await?;
+    readiness.send_replace(Readiness::Starting("loading the model and reaching the queue".to_owned()));
+    // Both take their time; neither needs the other.
+    let both =
+        futures::future::join(connect_queue(&args, &health, &stop), load::insist(&args, &readiness, &stop));
+    let (Some(queue), Some(loaded)) = both.await else { return Ok(()) };
+
+    let config = worker_config(&args, &loaded);
+    let info = loaded.engine.info();
+    let ready = Readiness::Ready {
+        device: info.device.clone(),
+        model: info.model.clone(),
+        slots: config.limits.streams,
+    };
+    crate::metrics::ready(config.limits.streams, started.elapsed());
+    tracing::info!(worker = %config.id, after_ms = started.elapsed().as_millis() as u64, "ready");
+    readiness.send_replace(ready);
+    let draining = stop.clone();
+    tokio::spawn(async move {
+        draining.cancelled().await;
+        readiness.send_replace(Readiness::Draining);
+    });
+    let port: Arc<dyn WorkerPort> = Arc::new(queue);
+    let parts = Parts { port, engine: loaded.engine, gate, meter: Arc::new(meter), health };
+    let result = worker::run(parts, config, stop).await;
+    if let Some(license) = license {
+        // Counted work should not be lost, but nobody waits long for it.
+        drop(tokio::time::timeout(Duration::from_secs(2), license.flush()).await);
+    }
+    Ok(result?)
+}
+
+fn worker_config(args: &AsrArgs, loaded: &Loaded) -> WorkerConfig {
+    let lease = Duration::from_millis(args.queue_lease_ms);
+    WorkerConfig {
+        id: WorkerId::generate(),
+        limits: Limits {
+            streams: loaded.streams,
+            jobs: loaded.jobs,
+            coalesce: Duration::from_millis(args.coalesce_ms),
+            ..Limits::default()
+        },
+        job_chunks: loaded.job_chunks,
+        job_samples: args.batch_audio_seconds * u64::from(SAMPLE_RATE_HZ),
+        lease,
+        patience: Patience {
+            idle: Duration::from_secs(args.session_idle_seconds),
+            probe: lease,
+            quiet: lease * 2,
+        },
+        drain_timeout: args.drain_timeout(),
+    }
+}
+
+/// One token for SIGTERM and SIGINT.
+fn on_signals() -> Result<CancellationToken, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+fn spawn_server(listener: tokio::net::TcpListener, router: axum::Router) {
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "a health or metrics server ended");
+        }
+    });
+}
+
+type Licensed = (watch::Receiver<Gate>, LicenseMeter, Option<license_proxy::LicenseGate>);
+
+async fn connect_license(args: &AsrArgs) -> Result<Licensed, ServeError> {
+    if args.license_proxy_url.is_empty() {
+        if args.engine != EngineKind::Fake {
+            return Err(ServeError::NoLicenseProxy);
+        }
+        return Ok((license::open(), LicenseMeter(None), None));
+    }
+    let license = license_proxy::LicenseGate::connect(&args.license_proxy_url, "asr").await;
+    Ok((license::gate(&license), LicenseMeter(Some(license.clone())), Some(license)))
+}
+
+async fn connect_queue(args: &AsrArgs, health: &QueueHealth, stop: &CancellationToken) -> Option<RedisQueue> {
+    let lease = Duration::from_millis(args.queue_lease_ms);
+    let config = RedisConfig {
+        url: args.redis_url.clone(),
+        deployment: args.deployment.clone(),
+        component: "asr",
+        limits: QueueLimits { lease, ..QueueLimits::default() },
+    };
+    let mut back_off = BackOff::default();
+    while !stop.is_cancelled() {
+        let connected = RedisQueue::connect(&config).await;
+        health.note(&connected);
+        match connected {
+            Ok(queue) => return Some(queue),
+            Err(error) => {
+                tracing::debug!(reason = error.reason(), %error, "no queue yet");
+                back_off.wait(stop).await;
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,242 @@
+//! Real processes over a real Redis: killed, terminated, cut off from the queue, without a model.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use queue::ids::GatewayId;
+use queue::port::{GatewayPort, QueueLimits};
+use queue::redis::{RedisConfig, RedisQueue};
+use queue::testing::RedisServer;
+use workers_engine::fake::{silence, speak};
+
+use crate::gateway::{Live, PATIENCE, answers, job, options, pcm, recognize};
+
+const LEASE_MS: u64 = 600;
+const BIN: &str = env!("CARGO_BIN_EXE_smallest-worker");
+
+async fn queue(server: &RedisServer) -> Arc<RedisQueue> {
+    let config = RedisConfig {
+        url: server.url(),
+        deployment: "default/test".into(),
+        component: "asr",
+        limits: QueueLimits { lease: Duration::from_millis(LEASE_MS), ..QueueLimits::default() },
+    };
+    Arc::new(RedisQueue::connect(&config).await.unwrap())
+}
+
+/// A worker program; killed when dropped.
+struct Worker {
+    child: Child,
+    health: u16,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Worker {
+    fn start(server: &RedisServer, more: &[(&str, &str)]) -> Self {
+        let health = free_port();
+        let child = Command::new(BIN)
+            .arg("asr")
+            .env("REDIS_URL", server.url())
+            .env("SMALLEST_DEPLOYMENT", "default/test")
+            .env("LICENSE_PROXY_URL", "")
+            .env("ENGINE", "fake")
+            .env("PORT", health.to_string())
+            .env("METRICS_PORT", "0")
+            .env("QUEUE_LEASE_MS", LEASE_MS.to_string())
+            .env("DRAIN_TIMEOUT_MS", "4000")
+            .env("RUST_LOG", "warn")
+            .envs(more.iter().copied())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, health }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// `kill -9`.
+    fn murder(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let wait = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("it ends in time")
+    }
+
+    /// Status line and body of `/health`.
+    fn health(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.health)).ok()?;
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    async fn until_health(&self, says: &[&str]) -> String {
+        let look = async {
+            loop {
+                if let Some(answer) = self.health().filter(|a| says.iter().all(|s| a.contains(s))) {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, look).await;
+        found.unwrap_or_else(|_| panic!("health never says {says:?}: {:?}", self.health()))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn sentence() -> Vec<i16> {
+    let mut audio = speak(&["good", "morning"]);
+    audio.extend(silence(900));
+    audio.extend(speak(&["how", "are", "you"]));
+    audio
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_mid_stream_is_replaced_and_the_text_is_the_same() {
+    let server = RedisServer::start().unwrap();
+    let queue = queue(&server).await;
+    let first = Worker::start(&server, &[]);
+    let mut live = Live::open(queue.clone(), options()).await;
+    live.until("claimed", |l| l.worker.is_some()).await;
+    let audio = sentence();
+    // Into the second segment: one is committed, the next is half said.
+    let cut = audio.len() - speak(&["are", "you"]).len();
+    live.say(&audio[..cut]).await;
+    live.until("the first segment and more", |l| l.segments.len() == 1 && l.processed() + 5_000 > cut as u64)
+        .await;
+    let former = live.worker.clone().unwrap();
+    first.murder();
+    live.say(&audio[cut..]).await;
+    live.end().await;
+    let _second = Worker::start(&server, &[]);
+    live.until("the end", Live::closed).await;
+    assert_eq!(live.text(), "good morning how are you");
+    let now = live.worker.clone().unwrap();
+    assert!(now.0 != former.0 && now.1 == former.1 + 1);
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_mid_batch_is_replaced_and_the_text_is_the_same() {
+    let server = RedisServer::start().unwrap();
+    let queue = queue(&server).await;
+    let first = Worker::start(&server, &[("FAKE_CHUNK_COST_MS", "200")]);
+    let gateway = GatewayId::generate();
+    let mut audio = speak(&["before"]);
+    audio.extend(silence(20_000));
+    audio.extend(speak(&["after"]));
+    queue.submit(&job(&gateway, audio.len()), pcm(&audio)).await.unwrap();
+    let busy = async {
+        while !queue.workers().await.unwrap().iter().any(|w| w.active_requests == 1) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, busy).await.unwrap();
+    first.murder();
+    let _second = Worker::start(&server, &[]);
+    let reply = answers(queue.as_ref(), &gateway, 1).await.remove(0);
+    assert_eq!(reply.outcome.unwrap().text, "before after");
+}
+
+#[tokio::test]
+async fn on_sigterm_a_session_is_handed_over_and_the_exit_code_is_0() {
+    let server = RedisServer::start().unwrap();
+    let queue = queue(&server).await;
+    let mut first = Worker::start(&server, &[("DRAIN_TIMEOUT_MS", "2500")]);
+    let mut live = Live::open(queue.clone(), options()).await;
+    live.until("claimed", |l| l.worker.is_some()).await;
+    let audio = sentence();
+    live.say(&audio[..30_000]).await;
+    live.until("some is decoded", |l| l.processed() > 20_000).await;
+    first.signal(Signal::SIGTERM);
+    first.until_health(&["503", "draining"]).await;
+    let _second = Worker::start(&server, &[]);
+    live.until("handed over", |l| l.worker.as_ref().is_some_and(|(_, epoch)| *epoch == 2)).await;
+    live.say(&audio[30_000..]).await;
+    live.end().await;
+    live.until("the end", Live::closed).await;
+    assert_eq!(live.text(), "good morning how are you");
+    assert_eq!(first.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_queue_that_is_away_for_a_while_needs_no_restart() {
+    let mut server = RedisServer::start().unwrap();
+    let port = queue(&server).await;
+    let worker = Worker::start(&server, &[]);
+    assert_eq!(recognize(port.as_ref(), &speak(&["one"]), options()).await.outcome.unwrap().text, "one");
+    server.stop();
+    worker.until_health(&["200", "\"queue\":\"away\""]).await;
+    server.start_again().unwrap();
+    worker.until_health(&["200", "\"queue\":\"connected\""]).await;
+    let port = queue(&server).await;
+    assert_eq!(recognize(port.as_ref(), &speak(&["two"]), options()).await.outcome.unwrap().text, "two");
+    let mut live = Live::open(port, options()).await;
+    live.say(&sentence()).await;
+    live.end().await;
+    live.until("the end", Live::closed).await;
+    assert_eq!(live.text(), "good morning how are you");
+}
+
+#[tokio::test]
+async fn without_its_model_a_worker_stays_up_and_says_which_file() {
+    let server = RedisServer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let mut worker = Worker::start(
+        &server,
+        &[("ENGINE", "torch"), ("MODEL_URL", &url), ("LICENSE_PROXY_URL", "http://127.0.0.1:9")],
+    );
+    let answer = worker.until_health(&["503", "unhealthy", "model.safetensors"]).await;
+    assert!(answer.contains("put the model's"), "{answer}");
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_busy_port_is_named() {
+    let server = RedisServer::start().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = Command::new(BIN)
+        .arg("asr")
+        .env("REDIS_URL", server.url())
+        .env("ENGINE", "fake")
+        .env("LICENSE_PROXY_URL", "")
+        .env("PORT", &port)
+        .env("METRICS_PORT", "0")
+        .output()
+        .unwrap();
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && says.contains(&port) && says.contains("PORT"), "{says}");
+}

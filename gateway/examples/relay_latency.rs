@@ -145,8 +145,7 @@ async fn echo(queue: RedisQueue, slots: usize) {
     let sessions: Sessions = Arc::default();
     let (claims, held, beat) = (queue.clone(), sessions.clone(), (queue.clone(), sessions.clone()));
     let claimer = id.clone();
-    let lock =
-        |s: &std::sync::Mutex<Vec<ClaimedSession>>| s.lock().expect("nobody panics holding it").clone();
+    let lock = |s: &Sessions| s.lock().expect("nobody panics holding it").clone();
     let claiming = async move {
         loop {
             let new = claims.claim_sessions(&claimer, 64, Duration::from_secs(5)).await.unwrap_or_default();
@@ -167,9 +166,7 @@ async fn echo(queue: RedisQueue, slots: usize) {
             let messages = queue.receive(&id, Duration::from_secs(5)).await.unwrap_or_default();
             let mut events = Vec::new();
             for message in messages {
-                let known = |s: &queue::ids::SessionId| {
-                    lock(&sessions).into_iter().find(|c| c.state.session.id == *s)
-                };
+                let known = |s: &SessionId| sessions.lock().expect("nobody panics holding it").get(s).cloned();
                 match message {
                     ToWorker::Audio { session, epoch, at_samples, pcm } => {
                         let Some(claim) = known(&session) else { continue };

@@ -187,6 +187,9 @@ impl Task {
         let usage = Usage { audio_ms: samples_to_ms(self.state.processed() - self.resume_at), requests: 1 };
         counter!("gateway_audio_ms_total", "kind" => "live").increment(usage.audio_ms);
         self.gateway.license.count(usage);
+        let reason = outcome.as_ref().map_or_else(Error::reason, |()| "Ended");
+        let (session, claims) = (self.ticket.id(), self.state.epoch());
+        tracing::info!(%session, audio_ms = usage.audio_ms, claims, reason, "a live session ended");
         match &outcome {
             // The worker ended it, or another call follows it now: it is not ours to cancel.
             Ok(()) | Err(Error::Work(_) | Error::SessionTaken | Error::SessionLost) => {}

@@ -104,7 +104,13 @@ pub async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, n
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
-    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), elapsed_ms, "answered"));
+    let status = response.status().as_u16();
+    // Probes and scrapes come every second; whoever wants to see them asks for it.
+    if path.contains("health") || path == "/metrics" {
+        span.in_scope(|| tracing::debug!(status, elapsed_ms, "answered"));
+    } else {
+        span.in_scope(|| tracing::info!(status, elapsed_ms, "answered"));
+    }
     response
 }
 

@@ -1,5 +1,7 @@
 //! gRPC: recordings, live streams, health, reflection, errors with details.
 
+use std::sync::atomic::Ordering;
+
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use proto::speech::v1 as pb;
@@ -15,7 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::audio::{pcm, wav_of};
 use crate::harness::{Served, limits, serve, serve_on, soon, until};
-use crate::worker::{MODEL, Worker};
+use crate::worker::{Knobs, MODEL, Worker};
 
 async fn channel(served: &Served) -> Channel {
     Channel::from_shared(served.url("")).unwrap().connect().await.unwrap()
@@ -201,4 +203,33 @@ async fn health_follows_readiness_and_reflection_lists_the_service() {
         names.contains(&"smallest.speech.v1.Speech") && names.contains(&"grpc.health.v1.Health"),
         "{names:?}"
     );
+}
+
+#[tokio::test]
+async fn a_caller_that_vanishes_or_never_reads_frees_its_slot() {
+    let (served, queue) = serve(&["--max-unread-results", "64"]).await;
+    let worker = Worker::start_with(&queue, Knobs { chatter: 60.into(), ..Knobs::default() });
+    served.sees_worker().await;
+    let cancelled = |n| move |w: &Worker| w.knobs.cancelled.load(Ordering::Relaxed) == n;
+    let mut client = SpeechClient::new(channel(&served).await);
+
+    let (say, told) = stream(&mut client, pb::StreamingConfig::default()).await;
+    say.send(ask(Ask::Audio(pcm("1")))).await.unwrap();
+    drop((say, told, client));
+    until("the first slot", || cancelled(1)(&worker)).await;
+
+    let mut client = SpeechClient::new(channel(&served).await);
+    let config = pb::StreamingConfig { interim_results: true, ..Default::default() };
+    let (say, mut told) = stream(&mut client, config).await;
+    for chunk in pcm("1234512345").chunks(3_200) {
+        say.send(ask(Ask::Audio(chunk.to_vec()))).await.unwrap();
+    }
+    until("the second slot", || cancelled(2)(&worker)).await;
+    let status = loop {
+        if let Err(status) = soon("the error", told.next()).await.unwrap() {
+            break status;
+        }
+    };
+    assert_eq!((status.code(), detail(&status).reason.as_str()), (Code::ResourceExhausted, "SlowClient"));
+    until("free places", || served.gateway.door.active() == (0, 0)).await;
 }

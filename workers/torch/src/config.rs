@@ -7,6 +7,10 @@ use std::path::Path;
 use serde::Deserialize;
 use workers_engine::EngineError;
 
+use raw::{RawConfig, RawEncoder, RawFeatures, RawProcessor};
+
+mod raw;
+
 /// The one architecture that this crate runs, as `model_type` in `config.json`.
 const MODEL_TYPE: &str = "nemotron_asr_streaming";
 
@@ -300,115 +304,5 @@ fn check_activation(name: &str) -> Result<Activation, EngineError> {
             "config.json",
             &format!("hidden_act '{other}' is not supported (silu, relu, gelu, tanh are)"),
         )),
-    }
-}
-
-/// `config.json` with the reference's defaults for what a file leaves out.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct RawConfig {
-    model_type: String,
-    vocab_size: usize,
-    blank_token_id: usize,
-    decoder_hidden_size: usize,
-    num_decoder_layers: usize,
-    hidden_act: String,
-    max_symbols_per_step: usize,
-    /// Not of the reference: measured after training and written beside its keys, which ignore it.
-    token_delay_ms: u32,
-    encoder_config: RawEncoder,
-}
-
-impl Default for RawConfig {
-    fn default() -> Self {
-        Self {
-            model_type: String::new(),
-            vocab_size: 1025,
-            blank_token_id: 1024,
-            decoder_hidden_size: 640,
-            num_decoder_layers: 2,
-            hidden_act: "relu".into(),
-            max_symbols_per_step: 10,
-            token_delay_ms: 0,
-            encoder_config: RawEncoder::default(),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct RawEncoder {
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    intermediate_size: usize,
-    hidden_act: String,
-    attention_bias: bool,
-    convolution_bias: bool,
-    conv_kernel_size: usize,
-    subsampling_factor: usize,
-    subsampling_conv_channels: usize,
-    subsampling_conv_kernel_size: usize,
-    subsampling_conv_stride: usize,
-    num_mel_bins: usize,
-    scale_input: bool,
-    sliding_window: usize,
-}
-
-impl Default for RawEncoder {
-    fn default() -> Self {
-        Self {
-            hidden_size: 1024,
-            num_hidden_layers: 24,
-            num_attention_heads: 8,
-            num_key_value_heads: None,
-            intermediate_size: 4096,
-            hidden_act: "silu".into(),
-            attention_bias: true,
-            convolution_bias: true,
-            conv_kernel_size: 9,
-            subsampling_factor: 8,
-            subsampling_conv_channels: 256,
-            subsampling_conv_kernel_size: 3,
-            subsampling_conv_stride: 2,
-            num_mel_bins: 80,
-            scale_input: true,
-            sliding_window: 71,
-        }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawProcessor {
-    supported_num_lookahead_tokens: Option<Vec<usize>>,
-    default_num_lookahead_tokens: Option<usize>,
-    feature_extractor: RawFeatures,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct RawFeatures {
-    feature_size: Option<usize>,
-    sampling_rate: u32,
-    hop_length: usize,
-    n_fft: usize,
-    win_length: usize,
-    preemphasis: f32,
-    mel_filters_dtype: Option<String>,
-}
-
-impl Default for RawFeatures {
-    fn default() -> Self {
-        Self {
-            feature_size: None,
-            sampling_rate: 16_000,
-            hop_length: 160,
-            n_fft: 512,
-            win_length: 400,
-            preemphasis: 0.97,
-            mel_filters_dtype: None,
-        }
     }
 }

@@ -35,7 +35,7 @@ pub struct LoadOptions {
     pub precision: Precision,
     /// Slots to hold; none lets the engine choose by memory.
     pub slots: Option<usize>,
-    /// Threads of libtorch on the CPU; none leaves its default, one a core.
+    /// Threads of libtorch on the CPU; none takes half of the cores.
     pub threads: Option<usize>,
     /// On the CPU, run the plain tensor operations that a GPU runs, instead of the kernels: for tests that compare.
     pub plain: bool,
@@ -111,9 +111,8 @@ impl TorchEngine {
         mut weights: Weights,
         options: &LoadOptions,
     ) -> Result<Self, EngineError> {
-        if let Some(threads) = options.threads {
-            tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
-        }
+        let threads = options.threads.unwrap_or_else(default_threads);
+        tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
         ffi::keep_memory();
         let _inference = InferenceMode::enter();
         let kind = match options.precision {
@@ -289,6 +288,12 @@ fn describe(
         max_slots: slots,
         device: device::describe(place.device),
     }
+}
+
+/// Half of the cores: waiting threads of OpenMP spin, and a gateway, Redis and clients beside the worker need the
+/// other half. Measured on two busy cores, a second thread costs seven times the CPU and gains no time.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// Slots whose states fit a gibibyte, at most 256.

@@ -1,4 +1,4 @@
-//! Messages as bytes: MessagePack with field names behind a version. Pure.
+//! Messages as bytes: `MessagePack` with field names behind a version. Pure.
 //!
 //! One value is `version, MessagePack`; a parcel of many is `version, then (length as u32 LE, MessagePack)…`, so
 //! that a reader can step over a message it does not understand. Unknown fields are skipped and missing ones
@@ -30,7 +30,7 @@ pub enum CodecError {
         /// Of this program.
         known: u8,
     },
-    /// Not MessagePack, or not this type.
+    /// Not `MessagePack`, or not this type.
     #[error("failed to read a message: {0}")]
     Value(String),
 }

@@ -1,7 +1,7 @@
 //! Batch work: one recording in, one transcript out. Pure.
 //!
 //! Journey: gateway `dispatch → [BatchJob] → Redis → worker → [BatchReply] → Redis → gateway relay`.
-//! Messages travel as MessagePack with field names, so that a gateway and a worker of neighbouring versions
+//! Messages travel as `MessagePack` with field names, so that a gateway and a worker of neighbouring versions
 //! understand each other: new fields carry `#[serde(default)]`, fields are never renamed.
 
 use serde::{Deserialize, Serialize};

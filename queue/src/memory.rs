@@ -148,7 +148,7 @@ impl GatewayPort for MemoryQueue {
     async fn send(&self, worker: &WorkerId, messages: &[ToWorker]) -> Result<(), QueueError> {
         self.step(|state, now| {
             for message in messages {
-                state.to_worker(worker, message.clone(), now);
+                state.tell_worker(worker, message.clone(), now);
             }
         });
         Ok(())
@@ -223,7 +223,7 @@ impl WorkerPort for MemoryQueue {
     async fn publish(&self, events: &[(GatewayId, ToGateway)]) -> Result<(), QueueError> {
         self.step(|state, now| {
             for (gateway, event) in events {
-                state.to_gateway(gateway, event.clone(), now);
+                state.tell_gateway(gateway, event.clone(), now);
             }
         });
         Ok(())

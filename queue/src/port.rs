@@ -19,7 +19,8 @@ use crate::session::{Epoch, Segment, Session, SessionState, ToGateway, ToWorker}
 pub struct QueueLimits {
     /// A claim whose worker has not sent a heartbeat for this long is taken by another worker.
     pub lease: Duration,
-    /// Claims of one job or session, then it goes to the dead letters.
+    /// Claims of one job (of one session since its last commit, orderly returns not counted), then it goes to
+    /// the dead letters.
     pub max_attempts: u32,
     /// Waiting batch jobs, then [`QueueError::Full`].
     pub max_batch_depth: u64,
@@ -42,8 +43,8 @@ impl Default for QueueLimits {
             max_attempts: 3,
             max_batch_depth: 1_000,
             max_session_depth: 1_000,
-            batch_ttl: Duration::from_secs(3_600),
-            session_ttl: Duration::from_secs(600),
+            batch_ttl: Duration::from_hours(1),
+            session_ttl: Duration::from_mins(10),
             inbox_entries: 65_536,
             dead_letters: 1_000,
         }
@@ -126,7 +127,9 @@ pub struct Lost {
 #[async_trait]
 pub trait GatewayPort: Send + Sync {
     /// Accepts a batch job with its audio (16-bit little-endian mono 16 kHz). Once this returns, the job is
-    /// answered exactly once in the gateway's inbox, whatever happens to workers.
+    /// answered exactly once in the gateway's inbox, whatever happens to workers, as long as one lives to answer;
+    /// the wait itself is the gateway's to end, at the deadline, with `cancel`. Safe to repeat. After
+    /// [`QueueError::Unavailable`] the job may have been accepted: `cancel` it unless it is submitted again.
     async fn submit(&self, job: &BatchJob, audio: Bytes) -> Result<(), QueueError>;
     /// The caller is gone: drops the job where it is and frees its audio. No reply follows once it is dropped;
     /// one that is already on its way may still come.
@@ -138,7 +141,8 @@ pub trait GatewayPort: Send + Sync {
     /// What is known of a session, if it still lives.
     async fn session(&self, session: &SessionId) -> Result<Option<SessionState>, QueueError>;
     /// Takes over a session whose gateway is gone (the client came back by id) and queues it again under the
-    /// next epoch. The caller replays from `committed_samples`. `None` when it no longer lives.
+    /// next epoch. The caller replays from `committed_samples`. `None` when it no longer lives. A former gateway
+    /// that still lives gets `Failed` (`Cancelled`) and must forget the session without cancelling it.
     async fn adopt_session(
         &self,
         session: &SessionId,
@@ -160,7 +164,8 @@ pub trait GatewayPort: Send + Sync {
 #[async_trait]
 pub trait WorkerPort: Send + Sync {
     /// Claims up to `max` batch jobs: first those of workers that died, then new ones. Jobs past their deadline
-    /// or attempt cap are answered and buried here and never returned.
+    /// or attempt cap are answered and buried here and never returned. A future that is dropped claims nothing,
+    /// but for the moment between Redis's answer and its arrival, whose claims come back after the lease.
     async fn claim_jobs(
         &self,
         worker: &WorkerId,
@@ -179,7 +184,7 @@ pub trait WorkerPort: Send + Sync {
     /// Gives a job back at once for another worker (drain, or an engine that must restart).
     async fn release_job(&self, worker: &WorkerId, job: &ClaimedJob) -> Result<(), QueueError>;
     /// Claims up to `max` sessions, abandoned ones first; raises their epoch, records the owner and sends
-    /// `Claimed` to their gateways.
+    /// `Claimed` to their gateways. Sessions whose gateway is gone are parked: out of the line, state kept.
     async fn claim_sessions(
         &self,
         worker: &WorkerId,
@@ -191,16 +196,20 @@ pub trait WorkerPort: Send + Sync {
     /// Sends events to gateways, in order, in one round trip for all.
     async fn publish(&self, events: &[(GatewayId, ToGateway)]) -> Result<(), QueueError>;
     /// Commits a final segment: session state and the `Final` event in one transaction.
-    /// [`QueueError::ClaimLost`] when another worker holds the session by now.
+    /// [`QueueError::ClaimLost`] when another worker holds the session by now. Safe to repeat: the segment's index
+    /// tells that it is committed already.
     async fn commit(
         &self,
         worker: &WorkerId,
         session: &ClaimedSession,
         segment: &Segment,
     ) -> Result<(), QueueError>;
-    /// Gives a session back for another worker and sends `Released`.
+    /// Gives a session back for another worker and sends `Released` (drain, gateway gone). It does not count as
+    /// an attempt: work that broke the engine is ended as failed, or left to lapse with the lease, which counts.
+    /// Does nothing when the claim was lost.
     async fn release_session(&self, worker: &WorkerId, session: &ClaimedSession) -> Result<(), QueueError>;
-    /// Ends a session for good: forgets its claim and state and sends `Closed` or `Failed`.
+    /// Ends a session for good: forgets its claim and state and sends `Closed` or `Failed`. Does nothing when the
+    /// claim was lost.
     async fn end_session(
         &self,
         worker: &WorkerId,
@@ -301,7 +310,7 @@ impl Served {
                 format!("model {model:?} is not served here; served: {:?}", self.model),
             );
         }
-        if !self.languages.iter().any(|l| *l == options.language) {
+        if !self.languages.contains(&options.language) {
             return refuse(
                 UnknownLanguage,
                 format!(

@@ -14,7 +14,7 @@ pub const GATEWAY_LEASES: u32 = 3;
 /// Leases that an inbox is kept after it was last written or its reader gave a sign of life.
 pub const INBOX_LEASES: u32 = 12;
 /// How long a dead letter is kept after the last one.
-pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(7 * 86_400);
+pub const DEAD_LETTER_TTL: Duration = Duration::from_hours(168);
 /// Messages that one `receive` hands over at most.
 pub const RECEIVE_MAX: usize = 4_096;
 

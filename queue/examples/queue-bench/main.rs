@@ -92,7 +92,7 @@ async fn idle(run_for: Duration) -> Result<Row, Box<dyn std::error::Error>> {
     if let Ok(ended) = tokio::time::timeout(run_for, waiting).await {
         ended?;
     }
-    let used = report::cpu(&pids)? - before;
+    let used = report::cpu(&pids)?.saturating_sub(before);
     let percent = 100.0 * used.as_secs_f64() / run_for.as_secs_f64();
     Ok(Row::new("idle CPU", "gateway + worker + Redis", percent, "% of a core", Some(1.0)))
 }

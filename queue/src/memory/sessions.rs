@@ -196,12 +196,12 @@ impl State {
         let entry = live.entry.and_then(|id| self.line.remove(id));
         if let Some(worker) = entry.as_ref().and_then(|e| e.holder()) {
             let (session, epoch) = (live.state.session.id.clone(), live.state.epoch);
-            self.to_worker(worker, ToWorker::Cancel { session, epoch }, now_ms);
+            self.tell_worker(worker, ToWorker::Cancel { session, epoch }, now_ms);
         }
     }
 
     fn tell(&mut self, gateway: &GatewayId, state: &SessionState, event: SessionEvent, now_ms: u64) {
         let (session, epoch) = (state.session.id.clone(), state.epoch);
-        self.to_gateway(gateway, ToGateway::Session { session, epoch, event }, now_ms);
+        self.tell_gateway(gateway, ToGateway::Session { session, epoch, event }, now_ms);
     }
 }

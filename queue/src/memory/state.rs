@@ -111,7 +111,7 @@ impl State {
         let entry = self.job_entries.remove(job).and_then(|id| self.jobs.remove(id));
         self.audio.remove(job);
         if let Some(worker) = entry.as_ref().and_then(|e| e.holder()) {
-            self.to_worker(worker, ToWorker::CancelBatch { job: job.clone() }, now_ms);
+            self.tell_worker(worker, ToWorker::CancelBatch { job: job.clone() }, now_ms);
         }
     }
 
@@ -211,13 +211,13 @@ impl State {
         Depth { batch, sessions, batch_oldest_ms: age(batch_oldest), session_oldest_ms: age(session_oldest) }
     }
 
-    pub(super) fn to_gateway(&mut self, gateway: &GatewayId, message: ToGateway, now_ms: u64) {
+    pub(super) fn tell_gateway(&mut self, gateway: &GatewayId, message: ToGateway, now_ms: u64) {
         self.moves += 1;
         let expires_at_ms = now_ms + millis(self.limits.lease * INBOX_LEASES);
         deliver(&mut self.to_gateways, gateway, message, (expires_at_ms, self.limits.inbox_entries));
     }
 
-    pub(super) fn to_worker(&mut self, worker: &WorkerId, message: ToWorker, now_ms: u64) {
+    pub(super) fn tell_worker(&mut self, worker: &WorkerId, message: ToWorker, now_ms: u64) {
         self.moves += 1;
         let expires_at_ms = now_ms + millis(self.limits.lease * INBOX_LEASES);
         deliver(&mut self.to_workers, worker, message, (expires_at_ms, self.limits.inbox_entries));
@@ -243,7 +243,7 @@ impl State {
         self.jobs.remove(entry);
         self.job_entries.remove(&job.id);
         self.audio.remove(&job.id);
-        self.to_gateway(&job.gateway, ToGateway::Batch(reply), now_ms);
+        self.tell_gateway(&job.gateway, ToGateway::Batch(reply), now_ms);
     }
 }
 

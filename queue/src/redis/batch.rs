@@ -77,7 +77,9 @@ impl RedisQueue {
             range.arg(&key).arg(first).arg(first + PARTS_A_TRIP - 1);
             let parts: Vec<Vec<u8>> = self.inner.link.command("fetch the audio of a job", &range).await?;
             let last = parts.len() < PARTS_A_TRIP;
-            parts.into_iter().for_each(|part| audio.extend(part));
+            for part in parts {
+                audio.extend(part);
+            }
             if last {
                 break;
             }
@@ -151,9 +153,9 @@ impl RedisQueue {
             // The length says whether this trip was made already: then a repetition changes nothing.
             let mut store = scripts::STORE_PARTS.prepare_invoke();
             store.key(&key).arg(trip * PARTS_A_TRIP).arg(ttl);
-            parts.iter().for_each(|part| {
+            for part in parts {
                 store.arg(*part);
-            });
+            }
             self.inner.link.script::<()>("store the audio of a job", &store).await?;
         }
         Ok(())

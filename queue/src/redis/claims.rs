@@ -94,7 +94,7 @@ impl RedisQueue {
 
     async fn reclaim(&self, line: Line, worker: &WorkerId, max: usize) -> Result<Vec<Claim>, QueueError> {
         let lease = self.inner.limits.lease;
-        let stale = (lease * INBOX_LEASES).max(Duration::from_secs(60));
+        let stale = (lease * INBOX_LEASES).max(Duration::from_mins(1));
         let mut call = scripts::RECLAIM.prepare_invoke();
         call.key(self.stream(line)).arg(worker.as_str()).arg(millis(lease)).arg(max).arg(millis(stale));
         let found = self.inner.link.script("take over lapsed claims", &call).await?;

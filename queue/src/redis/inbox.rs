@@ -167,13 +167,7 @@ impl RedisQueue {
         let mut pipeline = ::redis::pipe();
         pipeline.cmd("XREVRANGE").arg(inbox).arg("+").arg("-").arg("COUNT").arg(1);
         let newest = self.inner.link.read(&pipeline, Duration::ZERO).await?.pop();
-        let newest = newest.map(|rows| {
-            reply::read_entries(::redis::Value::Array(vec![::redis::Value::Array(vec![
-                ::redis::Value::Nil,
-                rows,
-            ])]))
-        });
-        let newest = newest.unwrap_or_default().pop().map(|entry| entry.id);
+        let newest = newest.map(reply::entries).unwrap_or_default().pop().map(|entry| entry.id);
         // An inbox that is empty or older than what was read holds nothing that was read: start over.
         if newest.is_none_or(|newest| order(&newest) < order(&position.last)) {
             position.last = "0-0".into();

@@ -41,7 +41,7 @@ impl Default for Timeouts {
 /// Blocking-read connections that are kept for the next read.
 const POOLED: usize = 8;
 /// Waits between attempts to reconnect grow from the first to the last of these, each with jitter.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What Redis said or failed to say, with the address and without user and password.
 #[derive(Debug, thiserror::Error)]

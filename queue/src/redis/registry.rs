@@ -2,7 +2,7 @@
 
 use super::claims::{Line, millis};
 use super::sessions::{entry_of, session_of};
-use super::{RedisQueue, scripts};
+use super::{RedisQueue, reply, scripts};
 use crate::codec;
 use crate::ids::{GatewayId, WorkerId};
 use crate::port::{Depth, Held, Lost, QueueError, WorkerRecord};
@@ -61,9 +61,9 @@ impl RedisQueue {
             return Ok(Vec::new());
         }
         let mut get = ::redis::cmd("MGET");
-        ids.iter().for_each(|id| {
+        for id in &ids {
             get.arg(keys.worker(id));
-        });
+        }
         // A registration that ran out is nil.
         let found: Vec<Option<Vec<u8>>> = self.inner.link.command(action, &get).await?;
         let mut records: Vec<WorkerRecord> =
@@ -94,10 +94,9 @@ impl RedisQueue {
     pub(super) async fn read_dead_letters(&self) -> Result<Vec<DeadLetter>, QueueError> {
         let mut range = ::redis::cmd("XRANGE");
         range.arg(self.inner.keys.dead()).arg("-").arg("+");
-        let rows: Vec<(String, Vec<(String, Vec<u8>)>)> =
-            self.inner.link.command("read the dead letters", &range).await?;
-        let letters = rows.into_iter().flat_map(|(_, fields)| fields);
-        Ok(letters.filter_map(|(_, letter)| codec::decode(&letter).ok()).collect())
+        let rows = self.inner.link.command("read the dead letters", &range).await?;
+        let letters = reply::entries(rows).into_iter().filter_map(|mut entry| entry.take("letter"));
+        Ok(letters.filter_map(|letter| codec::decode(&letter).ok()).collect())
     }
 
     pub(super) async fn exists(&self, action: &'static str, key: &str) -> Result<bool, QueueError> {

@@ -36,16 +36,17 @@ pub(super) fn read_entries(value: Value) -> Vec<Entry> {
     let streams = match value {
         Value::Array(streams) => streams.into_iter().next(),
         Value::Map(streams) => {
-            return streams
-                .into_iter()
-                .next()
-                .map(|(_, found)| array(found).into_iter().filter_map(entry).collect())
-                .unwrap_or_default();
+            return streams.into_iter().next().map(|(_, found)| entries(found)).unwrap_or_default();
         }
         _ => None,
     };
     let found = streams.and_then(|stream| array(stream).into_iter().nth(1));
-    found.map(|found| array(found).into_iter().filter_map(entry).collect()).unwrap_or_default()
+    found.map(entries).unwrap_or_default()
+}
+
+/// Entries as XRANGE gives them.
+pub(super) fn entries(value: Value) -> Vec<Entry> {
+    array(value).into_iter().filter_map(entry).collect()
 }
 
 /// What the script `reclaim` returns.

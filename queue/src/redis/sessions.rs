@@ -276,9 +276,6 @@ fn parse(fields: &HashMap<String, Vec<u8>>) -> Result<Stored, String> {
         let text = std::str::from_utf8(bytes(name)?);
         text.map(str::to_owned).map_err(|_| format!("the field {name} is not text"))
     };
-    fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
-        text.parse().map_err(|_| format!("the field {name} is not a number: {text:?}"))
-    }
     let state = SessionState {
         session: codec::decode(bytes("opened")?).map_err(|e| e.to_string())?,
         epoch: number("epoch", &text("epoch")?)?,
@@ -288,4 +285,8 @@ fn parse(fields: &HashMap<String, Vec<u8>>) -> Result<Stored, String> {
         segments: number("segments", &text("segments")?)?,
     };
     Ok(Stored { state, revision: text("revision")?, attempts: number("attempts", &text("attempts")?)? })
+}
+
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("the field {name} is not a number: {text:?}"))
 }

@@ -180,7 +180,7 @@ async fn a_job_cancelled_after_its_claim_is_told_to_the_worker(kind: Kind) {
     rig.gateway.cancel(&job.id).await.unwrap();
     let told = rig.worker.receive(&worker, SOON).await.unwrap();
     assert_eq!(told, [ToWorker::CancelBatch { job: job.id.clone() }]);
-    assert_eq!(rig.beat(&worker, of_job(&claimed)).await.jobs, [claimed.claim.clone()]);
+    assert_eq!(rig.beat(&worker, of_job(&claimed)).await.jobs, std::slice::from_ref(&claimed.claim));
     rig.worker.complete(&worker, &claimed, success(&job, "unheard")).await.unwrap();
     assert!(rig.gateway.receive(&gateway, NOTHING).await.unwrap().is_empty(), "no reply follows");
     assert_eq!(rig.worker.claim_jobs(&other, 1, LEASE * 2).await.unwrap(), []);

@@ -1,6 +1,8 @@
 //! The contract of the queue, checked on the memory queue and on a real Redis with the same cases, and what only
 //! Redis can do wrong.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod batch;
 mod faults;
 mod live;
@@ -8,3 +10,4 @@ mod model;
 mod registry;
 mod rig;
 mod secure;
+mod takeover;

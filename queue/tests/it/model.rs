@@ -88,7 +88,7 @@ impl World {
                 match self.queue.submit(&job, Bytes::from_static(b"sound")).await {
                     Ok(()) => self.accepted.push(job.id),
                     Err(error) => {
-                        assert!(matches!(error, QueueError::Full { waiting: 6.., limit: 6 }), "{error}")
+                        assert!(matches!(error, QueueError::Full { waiting: 6.., limit: 6 }), "{error}");
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! Fields that several components share: where their pods run, how many, and how they end.
 
+#![expect(clippy::struct_field_names, reason = "the unit stands last in names, as the Kubernetes API has it")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, ResourceRequirements, Toleration};
@@ -55,7 +57,6 @@ pub struct PodOptions {
 
 /// How a program ends: Kubernetes waits `preStopSeconds`, the program drains for `drainSeconds`, and after
 /// `terminationGracePeriodSeconds` it is killed.
-#[expect(clippy::struct_field_names, reason = "the unit stands last in names, as the Kubernetes API has it")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(

@@ -16,7 +16,7 @@ use crate::meter::{Report, Usage};
 use crate::service::now_ms;
 
 /// The last answer counts this long after the proxy went away.
-const OUTAGE: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_mins(1);
 /// Pause after the first failure; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -51,6 +51,9 @@ struct Proxy {
 impl LicenseGate {
     /// Connects to the proxy at `url` for `gateway`, `asr` or `tts`. Waits a moment for a first answer; without
     /// one the decision is [`Decision::Unknown`] until the proxy answers.
+    ///
+    /// # Panics
+    /// Never: a client without certificates or files cannot fail to build.
     pub async fn connect(url: &str, component: &'static str) -> Self {
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -230,7 +233,7 @@ impl Inner {
         };
         let changed = self.decision.send_if_modified(|current| {
             let changed = *current != decision;
-            *current = decision.clone();
+            *current = decision;
             changed
         });
         if changed {

@@ -98,20 +98,22 @@ impl Service {
 
     /// Looks at the source until told to stop.
     pub async fn run(&self, source: &Source, keys: &TrustedKeys, stop: &CancellationToken) {
-        let interval = if source.is_server() { self.config.revalidate } else { FILE_INTERVAL };
-        let mut pause = AWAY_PAUSE;
+        let interval = self.config.revalidate;
+        let interval = if source.is_server() { interval } else { interval.min(FILE_INTERVAL) };
+        let first = AWAY_PAUSE.min(interval);
+        let mut pause = first;
         loop {
             let found = tokio::select! {
                 () = stop.cancelled() => return,
                 found = source.check(keys) => found,
             };
             let away = matches!(found, Found::Away { .. });
-            pause = if away { (pause * 2).min(interval) } else { AWAY_PAUSE };
             self.learn(found);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.sleep(if away { pause } else { interval }) => {}
             }
+            pause = if away { (pause * 2).min(interval) } else { first };
         }
     }
 

@@ -87,6 +87,9 @@ impl KeyError {
 
 impl TrustedKeys {
     /// The development key and nothing else.
+    ///
+    /// # Panics
+    /// Never: the key is part of the program, and a test reads it.
     pub fn built_in() -> Self {
         let key = DecodingKey::from_ed_pem(DEVELOPMENT_PEM.as_bytes())
             .expect("the file is part of the program and a test reads it");

@@ -63,7 +63,7 @@ fn config(bind: &str, port: u16, password: Option<&str>) -> String {
         "appendonly no".to_owned(),
         "maxmemory-policy noeviction".to_owned(),
         "tcp-keepalive 60".to_owned(),
-        "loglevel notice".to_owned(),
+        "loglevel warning".to_owned(),
         "logfile \"\"".to_owned(),
     ];
     match password {

@@ -1,0 +1,55 @@
+//! The program: it prints plans, and says what it does not do.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(args: &[&str]) -> (Output, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_smallest-operator")).args(args).output().expect("run");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    (output, out, err)
+}
+
+fn quickstart() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart.yaml");
+    path.to_str().expect("utf-8").to_owned()
+}
+
+#[test]
+fn it_prints_the_plan_of_the_quickstart_without_its_secrets() {
+    let (output, plan, err) = run(&["--print-plan", &quickstart(), "--place", "local"]);
+    assert!(output.status.success(), "{err}");
+    for word in ["deployment: default/quickstart", "smallest-worker", "redis-server", "(hidden)"] {
+        assert!(plan.contains(word), "{word} is not in\n{plan}");
+    }
+    assert!(!plan.contains("eyJ"), "the license is printed:\n{plan}");
+}
+
+#[test]
+fn a_model_of_this_machine_is_no_model_of_a_cluster() {
+    let (output, _, err) = run(&["--print-plan", &quickstart()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("file:../models/demo-asr"), "{err}");
+}
+
+#[test]
+fn a_resource_that_breaks_its_schema_is_refused_with_every_problem() {
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(
+        file.path(),
+        "apiVersion: smallest.ai/v1\nkind: SmallestDeployment\nspec: {licence: {}}\n",
+    )
+    .expect("written");
+    let (output, _, err) = run(&["--print-plan", file.path().to_str().expect("utf-8")]);
+    assert_eq!(output.status.code(), Some(1));
+    for word in ["metadata.name", "spec.licence: is no field", "spec.license: is required"] {
+        assert!(err.contains(word), "{word} is not in\n{err}");
+    }
+}
+
+#[test]
+fn it_does_not_pretend_to_reconcile() {
+    let (output, out, err) = run(&[]);
+    assert_eq!((output.status.code(), out.as_str()), (Some(4), ""));
+    assert!(err.contains("not part of version") && err.contains("smallest up"), "{err}");
+}

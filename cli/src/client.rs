@@ -123,7 +123,8 @@ impl Interceptor for SendKey {
 /// Connects to the gateway's gRPC side.
 pub async fn connect(service: &Service) -> Result<Stub, ClientError> {
     if service.url.starts_with("https:") {
-        let detail = "this version streams over http only: use an address inside the network, or send whole files";
+        let detail =
+            "this version streams over http only: use an address inside the network, or send whole files";
         return Err(ClientError::UseSettings { what: "the address", detail: detail.into() });
     }
     let endpoint = Endpoint::from_shared(service.url.clone())

@@ -112,13 +112,14 @@ fn print_report(report: &Report, palette: Palette) {
     println!("  {}    {}", label("final"), palette.paint(Paint::Green, &report.text));
     println!("  {}    {}", label("words"), word_times(&report.words));
     let partials = Distribution::of(&report.partials_ms);
-    let chunks = Distribution::of(&report.chunks_ms);
+    let steps = Distribution::of(&report.steps_ms);
     println!(
-        "  {}  first partial {:.0} ms after a word's end (median); chunk p50 {:.1} ms, p99 {:.1} ms; final {:.0} ms after the last sample",
+        "  {}  a word stands {:.0} ms after its end (median); audio is answered in {:.1} ms (median), {:.1} ms (p99); \
+         final {:.0} ms after the last sample",
         label("latency"),
         partials.p50,
-        chunks.p50,
-        chunks.p99,
+        steps.p50,
+        steps.p99,
         report.final_ms.unwrap_or_default()
     );
 }

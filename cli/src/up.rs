@@ -60,7 +60,7 @@ async fn serve(
         return Ok(run_command(&args.then, &deployment.url).await?);
     }
     if args.demo {
-        let held = service.logs().hold();
+        let held = service.logs().hold().await;
         show(args, &deployment.url).await?;
         drop(held);
     }

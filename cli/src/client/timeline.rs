@@ -23,6 +23,9 @@ pub struct Report {
     pub words: Vec<Word>,
     /// Each chunk's latency, milliseconds.
     pub chunks_ms: Vec<f32>,
+    /// The same of the newest chunk of each response: what the service takes once it has all that a step of
+    /// the model needs, however small the pieces are.
+    pub steps_ms: Vec<f32>,
     /// Each chunk's latency less its waiting and inference in the worker: what gateway, Redis, wire and
     /// this client cost.
     pub overheads_ms: Vec<f32>,
@@ -96,13 +99,16 @@ impl Timeline {
     }
 
     fn processed(&mut self, now: Duration, processed_ms: u64, timing: Option<Timing>) {
+        let mut newest = None;
         while let Some((_, sent)) = self.awaited.pop_front_if(|(until, _)| *until <= processed_ms) {
             let latency = signed_ms(now, sent);
+            newest = Some(latency);
             self.report.chunks_ms.push(latency);
             if let Some(timing) = timing {
                 self.report.overheads_ms.push(latency - timing.queue_ms - timing.infer_ms);
             }
         }
+        self.report.steps_ms.extend(newest);
     }
 
     fn show(&mut self, now: Duration, text: &str) {
@@ -183,9 +189,13 @@ mod tests {
         timeline.heard(ms(170), &progress(80, 0.0, 0.0));
         timeline.heard(ms(330), &progress(160, 2.0, 5.0));
         timeline.heard(ms(350), &result("", false, 320));
+        timeline.sent(ms(360), 360);
+        timeline.sent(ms(400), 400);
+        timeline.heard(ms(420), &progress(400, 0.0, 0.0));
         let report = timeline.finish();
-        assert_eq!(report.chunks_ms, [170.0, 30.0]);
-        assert_eq!(report.overheads_ms, [163.0]);
+        assert_eq!(report.chunks_ms, [170.0, 30.0, 60.0, 20.0]);
+        assert_eq!(report.steps_ms, [170.0, 30.0, 20.0]);
+        assert_eq!(report.overheads_ms, [163.0, 60.0, 20.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::terminal::{Paint, Palette};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Lines waiting for the writer; children block on their pipe beyond that.
 const QUEUED_LINES: usize = 1024;
@@ -15,6 +15,13 @@ const QUEUED_LINES: usize = 1024;
 const HELD_LINES: usize = 1000;
 /// Longer lines are cut.
 const LONGEST_LINE_BYTES: usize = 16 * 1024;
+
+#[derive(Debug)]
+enum Message {
+    Line(Line),
+    /// Everything before it is written.
+    Mark(oneshot::Sender<()>),
+}
 
 #[derive(Debug)]
 struct Line {
@@ -26,7 +33,7 @@ struct Line {
 /// Handle to the one writer; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    lines: mpsc::Sender<Line>,
+    lines: mpsc::Sender<Message>,
     held: Arc<watch::Sender<bool>>,
 }
 
@@ -69,15 +76,19 @@ impl Logs {
         }
     }
 
-    /// Keeps lines back while something else writes to the terminal.
-    pub fn hold(&self) -> Hold {
+    /// Keeps lines back while something else writes to the terminal; those said before are written first.
+    pub async fn hold(&self) -> Hold {
+        let (mark, written) = oneshot::channel();
+        if self.lines.send(Message::Mark(mark)).await.is_ok() {
+            let _ = written.await;
+        }
         self.held.send_replace(true);
         Hold(self.held.clone())
     }
 
     async fn send(&self, name: Arc<str>, paint: Paint, text: String) {
         // The writer only ends after all handles; a failed send means that the program is ending.
-        let _ = self.lines.send(Line { name, paint, text }).await;
+        let _ = self.lines.send(Message::Line(Line { name, paint, text })).await;
     }
 }
 
@@ -105,7 +116,7 @@ async fn read_bounded_line(
 }
 
 async fn write_lines(
-    mut lines: mpsc::Receiver<Line>,
+    mut lines: mpsc::Receiver<Message>,
     mut held: watch::Receiver<bool>,
     width: usize,
     palette: Palette,
@@ -120,7 +131,14 @@ async fn write_lines(
                 if changed.is_err() { break }
             }
             line = lines.recv() => {
-                let Some(line) = line else { break };
+                let line = match line {
+                    None => break,
+                    Some(Message::Mark(mark)) => {
+                        let _ = mark.send(());
+                        continue;
+                    }
+                    Some(Message::Line(line)) => line,
+                };
                 if *held.borrow() {
                     if kept.len() == HELD_LINES { kept.pop_front(); }
                     kept.push_back(line);
@@ -133,8 +151,10 @@ async fn write_lines(
     for line in &kept {
         write_line(line, width, palette);
     }
-    while let Some(line) = lines.recv().await {
-        write_line(&line, width, palette);
+    while let Some(message) = lines.recv().await {
+        if let Message::Line(line) = message {
+            write_line(&line, width, palette);
+        }
     }
 }
 

@@ -38,7 +38,8 @@ async fn a_license_of_a_stranger_is_refused_with_the_reason() -> anyhow::Result<
     let signed = sign(dir.path(), 3600.0).await?;
     // Nobody told the service to trust that key.
     let resource = Resource { license: Some(signed.token), ..Resource::default() };
-    let service = Service::start(&resource).await?;
+    let service = Service::spawn(&resource, &[])?;
+    service.logged("gateway is not ready: the license is not valid").await?;
     refused(&service, &["LicenseInvalid", "LicenseDenied"]).await
 }
 
@@ -80,10 +81,14 @@ async fn a_running_stream_outlives_the_license_and_the_next_is_refused() -> anyh
     sample.check(&heard?.text)
 }
 
-/// Checks that a service that is up refuses work.
+/// Checks that the gateway refuses work; it listens, and says so, but is not ready.
 async fn refused(service: &Service, reasons: &[&str]) -> anyhow::Result<()> {
     let wav = quickstart()?.wav;
-    let answer = get_text(&service.url, wav).await?;
+    let log = service.log_text();
+    let listening = log.lines().find(|line| line.contains("gateway │") && line.contains("listening"));
+    let address = listening.and_then(|line| line.split("\"address\":\"").nth(1)?.split('"').next());
+    let address = address.ok_or_else(|| anyhow::anyhow!("the gateway tells its address\n{log}"))?;
+    let answer = get_text(&format!("http://{address}"), wav).await?;
     assert!(matches!(answer.status, 401 | 403), "{answer:?}");
     assert!(reasons.contains(&answer.reason()), "{answer:?}");
     assert!(!answer.body["message"].as_str().unwrap_or_default().is_empty());

@@ -137,6 +137,6 @@ impl Container {
 }
 
 /// A variable whose value is known now.
-pub(crate) fn text(name: &'static str, value: impl ToString) -> EnvVar {
+pub(crate) fn text(name: &'static str, value: &(impl ToString + ?Sized)) -> EnvVar {
     EnvVar { name, value: Value::Text(value.to_string()) }
 }

@@ -89,6 +89,8 @@ impl Call<'_> {
 impl Link {
     /// Opens the command connection and sees that Redis answers.
     pub(super) async fn open(url: &str, timeouts: Timeouts) -> Result<Self, QueueError> {
+        // rustls wants to be told which cryptography to use. An error means that the program has chosen already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let unreadable = |error| unavailable("read REDIS_URL", "the address given", error);
         let info = url.into_connection_info().map_err(unreadable)?;
         let address = info.addr().to_string();

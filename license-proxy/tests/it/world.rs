@@ -118,7 +118,7 @@ impl Proxy {
 pub(crate) fn config(host: &str) -> ServiceConfig {
     ServiceConfig {
         host: host.to_owned(),
-        grace_period: Duration::from_secs(3_600),
+        grace_period: Duration::from_hours(1),
         revalidate: Duration::from_millis(50),
     }
 }

@@ -22,8 +22,8 @@ fn serving_env(valid: &Valid) -> Vec<EnvVar> {
     };
     let mut env = common_env(valid);
     env.push(EnvVar { name: "REDIS_URL", value: redis });
-    env.push(text("SMALLEST_DEPLOYMENT", names::scope(&valid.namespace, &valid.name)));
-    env.push(text("LICENSE_PROXY_URL", format!("http://127.0.0.1:{}", valid.license.port)));
+    env.push(text("SMALLEST_DEPLOYMENT", &names::scope(&valid.namespace, &valid.name)));
+    env.push(text("LICENSE_PROXY_URL", &format!("http://127.0.0.1:{}", valid.license.port)));
     env
 }
 

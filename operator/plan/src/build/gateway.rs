@@ -45,11 +45,11 @@ fn env(valid: &Valid) -> Vec<EnvVar> {
     if gateway.allow_anonymous {
         env.push(text("ALLOW_ANONYMOUS", "true"));
     }
-    env.push(text("MAX_BODY_BYTES", limits.max_body_bytes));
-    env.push(text("MAX_ACTIVE_REQUESTS", limits.max_active_requests));
-    env.push(text("MAX_STREAMS", limits.max_streams));
-    env.push(text("QUEUE_TIMEOUT_MS", milliseconds(limits.queue_timeout_seconds)));
-    env.push(text("REQUEST_TIMEOUT_MS", milliseconds(limits.request_timeout_seconds)));
-    env.push(text("DRAIN_TIMEOUT_MS", milliseconds(gateway.drain_seconds)));
+    env.push(text("MAX_BODY_BYTES", &limits.max_body_bytes));
+    env.push(text("MAX_ACTIVE_REQUESTS", &limits.max_active_requests));
+    env.push(text("MAX_STREAMS", &limits.max_streams));
+    env.push(text("QUEUE_TIMEOUT_MS", &milliseconds(limits.queue_timeout_seconds)));
+    env.push(text("REQUEST_TIMEOUT_MS", &milliseconds(limits.request_timeout_seconds)));
+    env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(gateway.drain_seconds)));
     env
 }

@@ -13,9 +13,9 @@ pub(crate) fn license_proxy(valid: &Valid) -> Container {
     // Loopback everywhere: only the programs of the same pod or machine ask it.
     env.push(text("HOST", "127.0.0.1"));
     env.push(EnvVar { name: "PORT", value: Value::Port("license") });
-    env.push(text("SMALLEST_DEPLOYMENT", names::scope(&valid.namespace, &valid.name)));
+    env.push(text("SMALLEST_DEPLOYMENT", &names::scope(&valid.namespace, &valid.name)));
     if valid.place == Place::Cluster {
-        env.push(text("LICENSE_HOST", names::license_host(&valid.namespace, &valid.name)));
+        env.push(text("LICENSE_HOST", &names::license_host(&valid.namespace, &valid.name)));
     }
     let mut files = Vec::new();
     match &valid.license.source {
@@ -28,7 +28,7 @@ pub(crate) fn license_proxy(valid: &Valid) -> Container {
             env.push(text("LICENSE_SERVER_URL", url));
         }
     }
-    env.push(text("GRACE_PERIOD_SECONDS", valid.license.grace_period_seconds));
+    env.push(text("GRACE_PERIOD_SECONDS", &valid.license.grace_period_seconds));
     Container {
         kind: ComponentKind::LicenseProxy,
         role: Role::Sidecar,

@@ -50,12 +50,12 @@ fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
     env.push(EnvVar { name: "METRICS_PORT", value: Value::Port("metrics") });
     env.push(text("MODEL_NAME", &worker.model.name));
     env.push(text("MODEL_URL", &worker.model.url));
-    env.push(text("MODEL_CHECKSUM", format!("sha256:{}", worker.model.sha256)));
-    env.push(text("MODEL_CACHE_DIR", cache));
+    env.push(text("MODEL_CHECKSUM", &format!("sha256:{}", worker.model.sha256)));
+    env.push(text("MODEL_CACHE_DIR", &cache));
     env.push(text("DEVICE", device));
-    env.push(text("DRAIN_TIMEOUT_MS", milliseconds(worker.drain_seconds)));
-    env.push(text("SLOTS", worker.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())));
-    env.extend(worker.max_batch.map(|size| text("MAX_BATCH_SIZE", size)));
-    env.extend(worker.threads.map(|threads| text("TORCH_THREADS", threads)));
+    env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(worker.drain_seconds)));
+    env.push(text("SLOTS", &worker.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())));
+    env.extend(worker.max_batch.map(|size| text("MAX_BATCH_SIZE", &size)));
+    env.extend(worker.threads.map(|threads| text("TORCH_THREADS", &threads)));
     env
 }

@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 }
 
 fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// `sha256sum config.json model.safetensors tokenizer.json | sha256sum`.

@@ -55,7 +55,7 @@ struct RecordedProgram {
     drain_seconds: u32,
 }
 
-fn record(text: &str, place: Place) -> Recorded {
+fn record(text: &str, place: &Place) -> Recorded {
     let documents = match operator_plan::read(text) {
         Ok(documents) => documents,
         Err(error) => return Recorded::Error { reason: error.reason(), message: error.to_string() },
@@ -64,7 +64,7 @@ fn record(text: &str, place: Place) -> Recorded {
         Ok(plan) => plan,
         Err(error) => return Recorded::Error { reason: error.reason(), message: error.to_string() },
     };
-    if place == Place::Cluster {
+    if *place == Place::Cluster {
         return Recorded::Plan(plan);
     }
     match local::programs(&plan, &documents.secrets) {
@@ -98,7 +98,7 @@ fn cases() {
         let case = entry.expect("entry").path();
         let cr = fs::read_to_string(case.join("cr.yaml")).expect("cr.yaml");
         let place = if case.ends_with("cluster") { Place::Cluster } else { place() };
-        let found = serde_yaml::to_string(&record(&cr, place)).expect("plain data");
+        let found = serde_yaml::to_string(&record(&cr, &place)).expect("plain data");
         let file = case.join("desired.yaml");
         if update {
             fs::write(&file, &found).expect("record the case");

@@ -134,7 +134,8 @@ pub trait GatewayPort: Send + Sync {
     /// The caller is gone: drops the job where it is and frees its audio. No reply follows once it is dropped;
     /// one that is already on its way may still come.
     async fn cancel(&self, job: &JobId) -> Result<(), QueueError>;
-    /// Queues a session; [`crate::session::SessionEvent::Claimed`] follows.
+    /// Queues a session; [`crate::session::SessionEvent::Claimed`] follows. Safe to repeat; cancel it after
+    /// [`QueueError::Unavailable`], for it may have been queued.
     async fn open_session(&self, session: &Session) -> Result<(), QueueError>;
     /// Drops a session: its entry, its state; a worker that holds it gets a `Cancel`.
     async fn cancel_session(&self, session: &SessionId) -> Result<(), QueueError>;

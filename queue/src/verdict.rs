@@ -13,6 +13,8 @@ use crate::port::QueueLimits;
 pub const GATEWAY_LEASES: u32 = 3;
 /// Leases that an inbox is kept after it was last written or its reader gave a sign of life.
 pub const INBOX_LEASES: u32 = 12;
+/// How long a job's id stays known after its end, so that a late repetition of its submission is recognized.
+pub const DONE_TTL: Duration = Duration::from_mins(1);
 /// How long a dead letter is kept after the last one.
 pub const DEAD_LETTER_TTL: Duration = Duration::from_hours(168);
 /// Messages that one `receive` hands over at most.

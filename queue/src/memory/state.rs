@@ -11,7 +11,7 @@ use crate::ids::{GatewayId, JobId, SessionId, WorkerId};
 use crate::job::{BatchJob, BatchReply, WorkErrorKind};
 use crate::port::{ClaimedJob, Depth, Held, Lost, QueueError, QueueLimits, WorkerRecord};
 use crate::session::{SessionState, ToGateway, ToWorker};
-use crate::verdict::{self, DeadLetter, GATEWAY_LEASES, INBOX_LEASES, RECEIVE_MAX};
+use crate::verdict::{self, DONE_TTL, DeadLetter, GATEWAY_LEASES, INBOX_LEASES, RECEIVE_MAX};
 
 /// A session and where it stands.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) jobs: Line<BatchJob>,
     job_entries: HashMap<JobId, EntryId>,
     audio: HashMap<JobId, (Bytes, u64)>,
+    /// Jobs that are over, and until when that is remembered.
+    done: HashMap<JobId, u64>,
     pub(super) line: Line<SessionId>,
     pub(super) sessions: HashMap<SessionId, Live>,
     gateways: HashMap<GatewayId, u64>,
@@ -56,6 +58,7 @@ impl State {
             jobs: Line::new(lease_ms),
             job_entries: HashMap::new(),
             audio: HashMap::new(),
+            done: HashMap::new(),
             line: Line::new(lease_ms),
             sessions: HashMap::new(),
             gateways: HashMap::new(),
@@ -74,6 +77,7 @@ impl State {
             return;
         }
         self.audio.retain(|_, (_, until)| *until > now_ms);
+        self.done.retain(|_, until| *until > now_ms);
         self.gateways.retain(|_, until| *until > now_ms);
         self.workers.retain(|_, (_, until)| *until > now_ms);
         self.to_gateways.retain(|_, inbox| inbox.expires_at_ms > now_ms);
@@ -93,7 +97,7 @@ impl State {
     }
 
     pub(super) fn submit(&mut self, job: &BatchJob, audio: Bytes, now_ms: u64) -> Result<(), QueueError> {
-        if self.job_entries.contains_key(&job.id) {
+        if self.job_entries.contains_key(&job.id) || self.done.contains_key(&job.id) {
             return Ok(());
         }
         let (waiting, _) = self.jobs.waiting(now_ms);
@@ -109,6 +113,9 @@ impl State {
 
     pub(super) fn cancel(&mut self, job: &JobId, now_ms: u64) {
         let entry = self.job_entries.remove(job).and_then(|id| self.jobs.remove(id));
+        if entry.is_some() {
+            self.done.insert(job.clone(), now_ms + millis(DONE_TTL));
+        }
         self.audio.remove(job);
         if let Some(worker) = entry.as_ref().and_then(|e| e.holder()) {
             self.tell_worker(worker, ToWorker::CancelBatch { job: job.clone() }, now_ms);
@@ -243,6 +250,7 @@ impl State {
         self.jobs.remove(entry);
         self.job_entries.remove(&job.id);
         self.audio.remove(&job.id);
+        self.done.insert(job.id.clone(), now_ms + millis(DONE_TTL));
         self.tell_gateway(&job.gateway, ToGateway::Batch(reply), now_ms);
     }
 }

@@ -13,14 +13,12 @@ use crate::ids::{JobId, WorkerId};
 use crate::job::{BatchJob, BatchReply, WorkErrorKind};
 use crate::port::{ClaimedJob, QueueError};
 use crate::session::ToGateway;
-use crate::verdict::{self, DEAD_LETTER_TTL, DeadLetter, GATEWAY_LEASES};
+use crate::verdict::{self, DEAD_LETTER_TTL, DONE_TTL, DeadLetter, GATEWAY_LEASES};
 
 /// Bytes of one part of audio.
 const PART_BYTES: usize = 1 << 20;
 /// Parts that travel in one round trip, and so at most are in memory twice.
 const PARTS_A_TRIP: usize = 8;
-/// How long a job's id stays known after its end, so that a late repetition of its submission is recognized.
-const DONE_TTL_MS: u64 = 60_000;
 
 impl RedisQueue {
     pub(super) async fn submit_job(&self, job: &BatchJob, audio: Bytes) -> Result<(), QueueError> {
@@ -32,22 +30,17 @@ impl RedisQueue {
         self.upload(&job.id, &audio).await?;
         let (keys, limits) = (&self.inner.keys, &self.inner.limits);
         let mut call = scripts::SUBMIT.prepare_invoke();
-        call.key(keys.jobs()).key(keys.job(&job.id)).key(keys.gateway(&job.gateway));
+        call.key(keys.jobs()).key(keys.job(&job.id)).key(keys.gateway(&job.gateway)).key(keys.audio(&job.id));
         call.arg(codec::encode(job)).arg(limits.max_batch_depth).arg(millis(limits.lease));
         call.arg(millis(limits.batch_ttl)).arg(millis(limits.lease * GATEWAY_LEASES));
         let (accepted, waiting): (bool, u64) = self.inner.link.script("submit a job", &call).await?;
-        if accepted {
-            return Ok(());
-        }
-        let forget = ::redis::Cmd::del(keys.audio(&job.id));
-        self.inner.link.command::<()>("free the audio of a refused job", &forget).await?;
-        Err(QueueError::Full { waiting, limit: limits.max_batch_depth })
+        if accepted { Ok(()) } else { Err(QueueError::Full { waiting, limit: limits.max_batch_depth }) }
     }
 
     pub(super) async fn cancel_job(&self, job: &JobId) -> Result<Option<WorkerId>, QueueError> {
         let keys = &self.inner.keys;
         let mut call = scripts::CANCEL_JOB.prepare_invoke();
-        call.key(keys.jobs()).key(keys.job(job)).key(keys.audio(job)).arg(DONE_TTL_MS);
+        call.key(keys.jobs()).key(keys.job(job)).key(keys.audio(job)).arg(millis(DONE_TTL));
         let worker: String = self.inner.link.script("cancel a job", &call).await?;
         Ok(worker.parse().ok())
     }
@@ -110,7 +103,7 @@ impl RedisQueue {
         call.key(keys.jobs()).key(keys.job(&job.id)).key(keys.audio(&job.id));
         call.key(keys.to_gateway(&job.gateway)).key(keys.dead());
         call.arg(worker.as_str()).arg(claim).arg(codec::pack([&ToGateway::Batch(reply)]));
-        call.arg(limits.inbox_entries).arg(self.inbox_ttl_ms()).arg(DONE_TTL_MS);
+        call.arg(limits.inbox_entries).arg(self.inbox_ttl_ms()).arg(millis(DONE_TTL));
         call.arg(letter.map(codec::encode).unwrap_or_default());
         call.arg(limits.dead_letters).arg(millis(DEAD_LETTER_TTL));
         self.inner.link.script("answer a job", &call).await

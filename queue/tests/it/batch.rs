@@ -239,7 +239,9 @@ async fn the_same_job_submitted_twice_runs_once(kind: Kind) {
     rig.gateway.submit(&job, Bytes::from_static(b"sound")).await.unwrap();
     assert_eq!(rig.worker.audio(&job.id).await.unwrap(), Some(Bytes::from_static(b"sound")));
     rig.worker.complete(&worker, &claimed, success(&job, "once")).await.unwrap();
+    rig.gateway.submit(&job, Bytes::from_static(b"sound")).await.unwrap();
     assert_eq!(rig.worker.claim_jobs(&worker, 1, NOTHING).await.unwrap(), []);
+    assert_eq!(rig.worker.audio(&job.id).await.unwrap(), None, "a late repetition leaves nothing behind");
 }
 
 async fn depth_is_exact_through_all_of_it(kind: Kind) {

@@ -112,15 +112,16 @@ async fn client(url: String, delay: Duration, chunk_ms: u64, seconds: u64) -> an
         }
         anyhow::Ok(sink)
     });
-    let mut took = Vec::new();
-    let mut waiting = sends.recv().await;
-    while let Some((at_ms, since)) = waiting {
-        let Some(Ok(Message::Text(text))) = frames.next().await else { break };
-        let frame: serde_json::Value = serde_json::from_str(text.as_str())?;
-        if frame["processed_ms"].as_u64().is_some_and(|ms| ms >= at_ms) {
-            took.push(since.elapsed());
-            waiting = sends.recv().await;
+    let (mut took, mut decoded_ms) = (Vec::new(), 0);
+    while let Some((at_ms, since)) = sends.recv().await {
+        // One frame may cover several chunks, as when they waited for the claim together.
+        while decoded_ms < at_ms {
+            let Some(Ok(message)) = frames.next().await else { anyhow::bail!("the stream ended early") };
+            let Message::Text(text) = message else { continue };
+            let frame: serde_json::Value = serde_json::from_str(text.as_str())?;
+            decoded_ms = frame["processed_ms"].as_u64().unwrap_or(decoded_ms);
         }
+        took.push(since.elapsed());
     }
     sending.await??.close().await?;
     // The first second holds the claim and the start of everything.
@@ -166,7 +167,8 @@ async fn echo(queue: RedisQueue, slots: usize) {
             let messages = queue.receive(&id, Duration::from_secs(5)).await.unwrap_or_default();
             let mut events = Vec::new();
             for message in messages {
-                let known = |s: &SessionId| sessions.lock().expect("nobody panics holding it").get(s).cloned();
+                let known =
+                    |s: &SessionId| sessions.lock().expect("nobody panics holding it").get(s).cloned();
                 match message {
                     ToWorker::Audio { session, epoch, at_samples, pcm } => {
                         let Some(claim) = known(&session) else { continue };

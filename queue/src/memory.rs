@@ -1,6 +1,6 @@
 //! The queue in memory: both ports without Redis, for tests and as the proof that the contract can be kept.
 //!
-//! The steps are pure ([`state`] and [`sessions`], on [`line`]); this file adds the lock, the clock and the
+//! The steps are pure (`state` and `sessions`, on `line`); this file adds the lock, the clock and the
 //! waiting. The clock is tokio's, so a test may pause and advance it.
 
 mod line;

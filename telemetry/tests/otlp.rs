@@ -29,5 +29,8 @@ async fn the_last_spans_are_sent_when_the_guard_is_dropped() {
     let preface = tokio::time::timeout(Duration::from_secs(20), collector).await.expect("spans in time");
     assert_eq!(&preface, b"PRI * HTTP/2.0", "gRPC begins so");
     // The collector never answers: the guard must give up by itself.
-    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the guard gives up").expect("no panic");
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("the guard gives up")
+        .expect("no panic");
 }

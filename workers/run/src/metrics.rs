@@ -8,6 +8,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use queue::port::Depth;
 use workers_batch::Plan;
+use workers_engine::EngineInfo;
 
 /// Describes all metrics and sets the gauges to zero, so that a fresh worker shows them.
 pub fn describe() {
@@ -16,11 +17,12 @@ pub fn describe() {
     describe_gauge!("asr_batch_queue_depth", "batch jobs of the deployment that no worker has claimed");
     describe_gauge!("asr_stream_queue_depth", "sessions of the deployment that no worker has claimed");
     describe_gauge!("asr_slots_total", "live sessions that the worker can hold");
+    describe_gauge!("asr_model_info", "1, with the model and device that serve, once ready");
     describe_gauge!("asr_model_load_time_seconds", Unit::Seconds, "from start of the load to ready");
     describe_counter!("asr_total_requests", "batch jobs and sessions finished, whatever came of them");
     describe_counter!("total_requests_total", "the same, under the name of the published dashboard");
     describe_counter!("asr_errors_total", "batch jobs and sessions that failed, by reason");
-    describe_gauge!("asr_audio_seconds_total", "audio recognized, by kind");
+    describe_counter!("asr_audio_ms_total", "audio recognized, by kind");
     describe_counter!("asr_claims_lost_total", "work that another worker took over from this one, by kind");
     describe_counter!("asr_replays_total", "times a gateway was asked to send audio again, by reason");
     describe_histogram!("asr_real_time_factor", "time on the engine by duration of the audio, per batch job");
@@ -67,8 +69,8 @@ pub(crate) fn step(plan: &Plan, took: Duration, worked: bool) {
     histogram!("asr_step_duration_seconds", "kind" => kind).record(took);
     histogram!("asr_batch_size", "kind" => kind).record(plan.slots() as f64);
     if worked {
-        let seconds = plan.samples() as f64 / f64::from(workers_engine::SAMPLE_RATE_HZ);
-        counter_seconds("asr_audio_seconds_total", kind, seconds);
+        let ms = plan.samples() as u64 * 1_000 / u64::from(workers_engine::SAMPLE_RATE_HZ);
+        counter!("asr_audio_ms_total", "kind" => kind).increment(ms);
     }
 }
 
@@ -91,7 +93,8 @@ pub(crate) fn finished(error: Option<&'static str>) {
     }
 }
 
-/// Durations of an answered batch job, in milliseconds.
+/// Durations of an answered batch job.
+#[expect(clippy::struct_field_names, reason = "units belong to names")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JobTimes {
     pub(crate) audio_ms: u64,
@@ -135,13 +138,8 @@ pub(crate) fn depth(depth: Depth) {
 }
 
 /// The model is ready.
-pub(crate) fn ready(slots: usize, load: Duration) {
+pub(crate) fn ready(info: &EngineInfo, slots: usize, load: Duration) {
+    gauge!("asr_model_info", "model" => info.model.clone(), "device" => info.device.clone()).set(1.0);
     gauge!("asr_slots_total").set(slots as f64);
     gauge!("asr_model_load_time_seconds").set(load.as_secs_f64());
-}
-
-/// Counters of the `metrics` crate are whole numbers; seconds of audio are not, so they are shown in a
-/// gauge that only grows.
-fn counter_seconds(name: &'static str, kind: &'static str, seconds: f64) {
-    gauge!(name, "kind" => kind).increment(seconds);
 }

@@ -56,7 +56,7 @@ impl QueueHealth {
             self.note(&result);
             match result {
                 Err(QueueError::Unavailable { .. }) if !give_up.is_cancelled() => {
-                    back_off.wait(give_up).await
+                    back_off.wait(give_up).await;
                 }
                 other => return other,
             }

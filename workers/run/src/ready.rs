@@ -81,7 +81,7 @@ fn describe(readiness: &Readiness, queue_away: bool) -> (StatusCode, Value) {
         Readiness::Starting(reason) => unhealthy(reason),
         Readiness::Draining => unhealthy("draining: no new work is taken"),
         Readiness::Ready { device, model, slots } => {
-            let gpu = device.starts_with("cuda").then_some(device.as_str()).unwrap_or("none");
+            let gpu = if device.starts_with("cuda") { device.as_str() } else { "none" };
             let queue = if queue_away { "away" } else { "connected" };
             let body = json!({
                 "status": "ready", "gpu": gpu, "device": device, "model": model, "slots": slots, "queue": queue,

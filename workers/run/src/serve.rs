@@ -66,7 +66,7 @@ pub async fn serve(args: AsrArgs) -> Result<(), ServeError> {
         model: info.model.clone(),
         slots: config.limits.streams,
     };
-    crate::metrics::ready(config.limits.streams, started.elapsed());
+    crate::metrics::ready(info, config.limits.streams, started.elapsed());
     tracing::info!(worker = %config.id, after_ms = started.elapsed().as_millis() as u64, "ready");
     readiness.send_replace(ready);
     let draining = stop.clone();

@@ -11,7 +11,7 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(100);
 const PATIENCE: Patience =
-    Patience { idle: Duration::from_secs(60), probe: Duration::from_secs(5), quiet: Duration::from_secs(10) };
+    Patience { idle: Duration::from_mins(1), probe: Duration::from_secs(5), quiet: Duration::from_secs(10) };
 
 fn claim(epoch: Epoch, committed_samples: u64) -> ClaimedSession {
     let options = RecognizeOptions {
@@ -170,7 +170,7 @@ fn a_quiet_session_is_probed_then_its_gateway_looked_at_then_it_fails() {
     assert_eq!(s.overdue(PATIENCE, NOW + Duration::from_secs(5)).asks.len(), 1);
     assert!(s.overdue(PATIENCE, NOW + Duration::from_secs(6)).asks.is_empty());
     assert_eq!(s.overdue(PATIENCE, NOW + Duration::from_secs(10)).quiet.len(), 1);
-    assert_eq!(s.overdue(PATIENCE, NOW + Duration::from_secs(60)).idle, [Occupant(7)]);
+    assert_eq!(s.overdue(PATIENCE, NOW + Duration::from_mins(1)).idle, [Occupant(7)]);
 }
 
 #[test]

@@ -48,7 +48,7 @@ generate: ## Writes the generated files that are committed (custom resource defi
 .PHONY: bench bench-asr bench-gateway bench-queue bench-engine bench-gpu
 bench: bench-queue bench-gateway bench-engine bench-asr ## Measures everything below on this machine; rows go to target/bench/*.jsonl
 bench-asr: build ## Measures the service: live streams, latency, batch speed, error rate
-	@target/release/smallest up -f examples/quickstart.yaml --ports free -- smallest bench asr
+	@tools/bench-asr.sh
 bench-gateway: setup ## Measures what gateway and Redis add to a chunk, client to client
 	@cargo run --quiet --release -p gateway --example relay_latency
 bench-queue: setup ## Measures what Redis adds to a chunk

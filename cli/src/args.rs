@@ -153,10 +153,7 @@ pub struct BenchAsrArgs {
     /// Seconds that the streams speak
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
-    /// Milliseconds of audio a message
-    #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(10..=2000))]
-    pub chunk_ms: u32,
-    /// Encoder frames the model looks ahead; a chunk of 160 ms is 3 for the demo model
+    /// Encoder frames the model looks ahead, which decides the chunk: 3 is 160 ms for the demo model
     #[arg(long, default_value_t = 3)]
     pub lookahead: u32,
     /// Folder with recordings (WAV) and samples.json, which lists them with what is said

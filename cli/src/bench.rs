@@ -35,6 +35,9 @@ pub enum BenchError {
         /// What is wrong and what is expected.
         detail: String,
     },
+    /// The service told no positions.
+    #[error("failed to find the steps of the model: a stream of 1.5 s was told fewer than two positions")]
+    FindSteps,
     /// The rows cannot be written.
     #[error("failed to write {}", path.display())]
     WriteRows {
@@ -54,6 +57,7 @@ impl BenchError {
     pub fn reason(&self) -> &str {
         match self {
             Self::ReadSamples { .. } => "ReadSamples",
+            Self::FindSteps => "FindSteps",
             Self::WriteRows { .. } => "WriteRows",
             Self::Client(error) => error.reason(),
         }
@@ -63,7 +67,7 @@ impl BenchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::ReadSamples { .. } => exit::BAD_INPUT,
-            Self::WriteRows { .. } => exit::FAILED,
+            Self::FindSteps | Self::WriteRows { .. } => exit::FAILED,
             Self::Client(error) => error.exit_code(),
         }
     }
@@ -73,12 +77,23 @@ impl BenchError {
 pub async fn run(args: BenchAsrArgs) -> Result<ExitCode, CliError> {
     let samples = samples::load(&args.samples)?;
     println!("{}", machine::describe());
+    let grid = live::calibrate(&args.service, &samples[0], args.lookahead).await?;
+    println!(
+        "look-ahead {}: a step takes {} ms of audio, the first {} ms",
+        args.lookahead, grid.step_ms, grid.first_ms
+    );
+    let load = |streams| live::Load {
+        streams,
+        duration: Duration::from_secs(args.seconds),
+        lookahead: args.lookahead,
+        grid,
+    };
     let mut rows: Vec<Row> = Vec::new();
     if args.find_capacity {
-        rows.extend(find_capacity(&args, &samples).await?);
+        rows.extend(find_capacity(&args, &samples, load).await?);
     } else {
-        let outcome = live::run(&args.service, &samples, load(&args, args.streams)).await?;
-        rows.extend(report::live_rows(args.streams, args.chunk_ms, &outcome));
+        let outcome = live::run(&args.service, &samples, load(args.streams)).await?;
+        rows.extend(report::live_rows(args.streams, grid.step_ms, &outcome));
     }
     if !args.no_batch {
         rows.extend(report::batch_rows(&batch::run(&args.service, &samples).await?));
@@ -90,22 +105,17 @@ pub async fn run(args: BenchAsrArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(args: &BenchAsrArgs, streams: u32) -> live::Load {
-    live::Load {
-        streams,
-        duration: Duration::from_secs(args.seconds),
-        chunk_ms: args.chunk_ms,
-        lookahead: args.lookahead,
-    }
-}
-
 /// Steps the streams up by a quarter until the goal is missed; the rows of the last good step come back.
-async fn find_capacity(args: &BenchAsrArgs, samples: &[samples::Sample]) -> Result<Vec<Row>, BenchError> {
+async fn find_capacity(
+    args: &BenchAsrArgs,
+    samples: &[samples::Sample],
+    load: impl Fn(u32) -> live::Load,
+) -> Result<Vec<Row>, BenchError> {
     let mut held: Option<(u32, live::Outcome)> = None;
     let mut streams = args.streams;
     // 1.25^40 is more than 7,000 times the start: the loop ends long before.
     for _ in 0..40 {
-        let outcome = live::run(&args.service, samples, load(args, streams)).await?;
+        let outcome = live::run(&args.service, samples, load(streams)).await?;
         let p99 = stats::Distribution::of(&outcome.chunks_ms).p99;
         println!(
             "{streams} streams: chunk latency p99 {p99:.1} ms, {} failed sessions",
@@ -119,6 +129,6 @@ async fn find_capacity(args: &BenchAsrArgs, samples: &[samples::Sample]) -> Resu
     }
     let (streams, outcome) = held.unwrap_or_default();
     let mut rows = vec![report::capacity_row(streams)];
-    rows.extend(report::live_rows(streams, args.chunk_ms, &outcome));
+    rows.extend(report::live_rows(streams, load(streams).grid.step_ms, &outcome));
     Ok(rows)
 }

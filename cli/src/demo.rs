@@ -17,7 +17,7 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 /// Milliseconds of audio a message: what telephones and browsers send.
-const CHUNK_MS: u32 = 40;
+const CHUNK_MS: u32 = 20;
 
 /// What a live session of a recording asks for.
 pub fn streaming_config(recording: &Recording) -> StreamingConfig {
@@ -112,14 +112,14 @@ fn print_report(report: &Report, palette: Palette) {
     println!("  {}    {}", label("final"), palette.paint(Paint::Green, &report.text));
     println!("  {}    {}", label("words"), word_times(&report.words));
     let partials = Distribution::of(&report.partials_ms);
-    let steps = Distribution::of(&report.steps_ms);
+    let lags = Distribution::of(&report.lags_ms);
     println!(
-        "  {}  a word stands {:.0} ms after its end (median); audio is answered in {:.1} ms (median), {:.1} ms (p99); \
+        "  {}  a word stands {:.0} ms after its end (median); audio is answered {:.0} ms (median), {:.0} ms (p99) after it is spoken; \
          final {:.0} ms after the last sample",
         label("latency"),
         partials.p50,
-        steps.p50,
-        steps.p99,
+        lags.p50,
+        lags.p99,
         report.final_ms.unwrap_or_default()
     );
 }

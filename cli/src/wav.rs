@@ -79,10 +79,18 @@ impl Recording {
     /// Pieces of `chunk_ms` (the last one shorter), as little-endian bytes, each with the position in
     /// milliseconds at which it ends.
     pub fn chunks(&self, chunk_ms: u32) -> Vec<(u64, Vec<u8>)> {
-        let frame = usize::from(self.channels);
-        let length = ((self.sample_rate_hz as usize * chunk_ms as usize / 1000).max(1)) * frame;
+        self.chunks_from(chunk_ms, chunk_ms)
+    }
+
+    /// The same with a first piece of another length.
+    pub fn chunks_from(&self, first_ms: u32, chunk_ms: u32) -> Vec<(u64, Vec<u8>)> {
+        let length =
+            |ms: u32| (self.sample_rate_hz as usize * ms as usize / 1000).max(1) * usize::from(self.channels);
+        let (first, others) = self.samples.split_at(length(first_ms).min(self.samples.len()));
         let mut sent = 0_u64;
-        let chunks = self.samples.chunks(length).map(|chunk| {
+        let pieces =
+            std::iter::once(first).filter(|first| !first.is_empty()).chain(others.chunks(length(chunk_ms)));
+        let chunks = pieces.map(|chunk| {
             sent += chunk.len() as u64;
             let until_ms = sent * 1000 / self.samples_a_second() as u64;
             (until_ms, chunk.iter().flat_map(|sample| sample.to_le_bytes()).collect())
@@ -196,6 +204,9 @@ mod tests {
         let ends: Vec<u64> =
             recording(16_000, 1, 16_000).chunks(160).iter().map(|(until, _)| *until).collect();
         assert_eq!(ends, [160, 320, 480, 640, 800, 960, 1000]);
+        let ends: Vec<u64> =
+            recording(16_000, 1, 8_000).chunks_from(137, 160).iter().map(|(until, _)| *until).collect();
+        assert_eq!(ends, [137, 297, 457, 500]);
     }
 
     proptest! {

@@ -5,10 +5,11 @@ use super::samples::Sample;
 use super::stats::WordErrors;
 use crate::args::Service;
 use crate::client::session::{self, Chunk};
-use crate::client::timeline::Report;
+use crate::client::timeline::{Report, Timeline};
 use crate::client::{self, ClientError, Stub};
 use crate::demo::streaming_config;
 use proto::speech::v1::StreamingConfig;
+use proto::speech::v1::streaming_recognize_response::Response;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -22,13 +23,72 @@ const JITTER: Duration = Duration::from_secs(2);
 /// After a failed session a speaker waits, so that a broken service is not flooded.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How long the session that finds the model's steps speaks.
+const CALIBRATION_MS: u64 = 1_500;
+/// Milliseconds a message of that session.
+const CALIBRATION_CHUNK_MS: u32 = 10;
+
 /// What is put on the service.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     pub(super) streams: u32,
     pub(super) duration: Duration,
-    pub(super) chunk_ms: u32,
     pub(super) lookahead: u32,
+    pub(super) grid: Grid,
+}
+
+/// Where the model's steps end in the audio: the first needs less than the others, because of the
+/// look-ahead's padding. Messages that end there are answered by exactly one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub(super) first_ms: u32,
+    pub(super) step_ms: u32,
+}
+
+impl Grid {
+    /// From the positions that a session with very small messages was told.
+    fn of(positions: &[u64]) -> Option<Self> {
+        let [first, second, ..] = positions else { return None };
+        // Positions are whole milliseconds, cut off: the next one is past the step's end.
+        Some(Self { first_ms: *first as u32 + 1, step_ms: (second - first) as u32 })
+    }
+}
+
+/// Finds the steps of the model at a look-ahead.
+pub(super) async fn calibrate(
+    service: &Service,
+    sample: &Sample,
+    lookahead: u32,
+) -> Result<Grid, BenchError> {
+    let pieces = sample.recording.chunks(CALIBRATION_CHUNK_MS).into_iter();
+    let pieces = pieces.map(|(until_ms, audio)| Chunk { until_ms, audio });
+    let (out, chunks) = mpsc::channel(4);
+    tokio::spawn(session::speak_in_real_time(
+        pieces.take_while(|c| c.until_ms <= CALIBRATION_MS).collect(),
+        out,
+    ));
+    let mut positions = Vec::new();
+    let observe = |response: &Response, _: &Timeline| {
+        let position = match response {
+            Response::Progress(progress) => progress.processed_ms,
+            Response::Result(result) => result.processed_ms,
+            _ => 0,
+        };
+        if position > positions.last().copied().unwrap_or_default() {
+            positions.push(position);
+        }
+    };
+    let stub = client::connect(service).await?;
+    session::run(stub, config(sample, lookahead), chunks, observe, &service.url).await?;
+    Grid::of(&positions).ok_or(BenchError::FindSteps)
+}
+
+fn config(sample: &Sample, lookahead: u32) -> StreamingConfig {
+    let mut config = streaming_config(&sample.recording);
+    if let Some(recognition) = &mut config.config {
+        recognition.lookahead_frames = Some(lookahead);
+    }
+    config
 }
 
 /// What came back, of all sessions but the first of each speaker (those warm up).
@@ -121,15 +181,19 @@ impl Speaker {
     }
 
     async fn speak(&self, sample: &Sample) -> Result<Report, ClientError> {
-        let mut config: StreamingConfig = streaming_config(&sample.recording);
-        if let Some(recognition) = &mut config.config {
-            recognition.lookahead_frames = Some(self.load.lookahead);
-        }
-        let pieces = sample.recording.chunks(self.load.chunk_ms).into_iter();
+        let Grid { first_ms, step_ms } = self.load.grid;
+        let pieces = sample.recording.chunks_from(first_ms, step_ms).into_iter();
         let pieces = pieces.map(|(until_ms, audio)| Chunk { until_ms, audio }).collect();
         let (out, chunks) = mpsc::channel(4);
         let mouth = tokio::spawn(session::speak_in_real_time(pieces, out));
-        let report = session::run(self.stub.clone(), config, chunks, |_, _| {}, &self.url).await;
+        let report = session::run(
+            self.stub.clone(),
+            config(sample, self.load.lookahead),
+            chunks,
+            |_, _| {},
+            &self.url,
+        )
+        .await;
         mouth.abort();
         report
     }
@@ -143,5 +207,16 @@ impl Outcome {
         self.overheads_ms.extend(report.overheads_ms);
         self.partials_ms.extend(report.partials_ms);
         self.finals_ms.extend(report.final_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grid_is_found_from_what_was_told() {
+        assert_eq!(Grid::of(&[136, 296, 456]), Some(Grid { first_ms: 137, step_ms: 160 }));
+        assert_eq!(Grid::of(&[136]), None);
     }
 }

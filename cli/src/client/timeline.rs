@@ -23,9 +23,8 @@ pub struct Report {
     pub words: Vec<Word>,
     /// Each chunk's latency, milliseconds.
     pub chunks_ms: Vec<f32>,
-    /// The same of the newest chunk of each response: what the service takes once it has all that a step of
-    /// the model needs, however small the pieces are.
-    pub steps_ms: Vec<f32>,
+    /// For each response that decoded more: how long ago its last sample was spoken, milliseconds.
+    pub lags_ms: Vec<f32>,
     /// Each chunk's latency less its waiting and inference in the worker: what gateway, Redis, wire and
     /// this client cost.
     pub overheads_ms: Vec<f32>,
@@ -44,6 +43,7 @@ pub struct Timeline {
     /// Chunks not yet decoded: where they end in milliseconds, and when they were sent.
     awaited: std::collections::VecDeque<(u64, Duration)>,
     last_sent: Option<Duration>,
+    processed_ms: u64,
     /// The text by words: settled ones, then those of the newest partial; each with when it came to stand.
     shown: Vec<(String, Duration)>,
     settled: usize,
@@ -99,16 +99,20 @@ impl Timeline {
     }
 
     fn processed(&mut self, now: Duration, processed_ms: u64, timing: Option<Timing>) {
-        let mut newest = None;
-        while let Some((_, sent)) = self.awaited.pop_front_if(|(until, _)| *until <= processed_ms) {
+        if processed_ms > self.processed_ms && processed_ms != u64::MAX {
+            self.processed_ms = processed_ms;
+            self.report.lags_ms.push(signed_ms(now, self.began + Duration::from_millis(processed_ms)));
+        }
+        // Positions are whole milliseconds, cut off.
+        while let Some((_, sent)) =
+            self.awaited.pop_front_if(|(until, _)| *until <= processed_ms.saturating_add(1))
+        {
             let latency = signed_ms(now, sent);
-            newest = Some(latency);
             self.report.chunks_ms.push(latency);
             if let Some(timing) = timing {
                 self.report.overheads_ms.push(latency - timing.queue_ms - timing.infer_ms);
             }
         }
-        self.report.steps_ms.extend(newest);
     }
 
     fn show(&mut self, now: Duration, text: &str) {
@@ -194,7 +198,7 @@ mod tests {
         timeline.heard(ms(420), &progress(400, 0.0, 0.0));
         let report = timeline.finish();
         assert_eq!(report.chunks_ms, [170.0, 30.0, 60.0, 20.0]);
-        assert_eq!(report.steps_ms, [170.0, 30.0, 20.0]);
+        assert_eq!(report.lags_ms, [90.0, 170.0, 30.0, 20.0]);
         assert_eq!(report.overheads_ms, [163.0, 60.0, 20.0]);
     }
 

@@ -140,8 +140,13 @@ impl Decoder {
 
     /// Advances the prediction network of `slots` by one token each.
     fn predict(&self, slots: &[i64], tokens: &[i64], state: &mut DecoderState) -> Result<(), TchError> {
-        let slots = self.index(slots)?;
-        let mut gates = self.token_gates.f_index_select(0, &self.index(tokens)?)?;
+        // Repeating the last one writes its state twice, with the same numbers.
+        let (mut slots, mut tokens) = (slots.to_vec(), tokens.to_vec());
+        let count = bucket(slots.len());
+        pad(&mut slots, count);
+        pad(&mut tokens, count);
+        let slots = self.index(&slots)?;
+        let mut gates = self.token_gates.f_index_select(0, &self.index(&tokens)?)?;
         let mut output = None;
         for (index, layer) in self.layers.iter().enumerate() {
             if let (Some(input), Some(below)) = (&layer.input, &output) {
@@ -165,6 +170,24 @@ impl Decoder {
 
     fn index(&self, values: &[i64]) -> Result<Tensor, TchError> {
         Tensor::f_from_slice(values)?.f_to_device(self.device)
+    }
+}
+
+/// Rows to compute for `rows` wanted: few sizes, so that the kernels made for them are found again.
+fn bucket(rows: usize) -> usize {
+    let step = match rows {
+        0..=4 => 1,
+        5..=32 => 4,
+        33..=128 => 16,
+        _ => 64,
+    };
+    rows.next_multiple_of(step)
+}
+
+/// Repeats the last index up to `count` of them.
+fn pad(indices: &mut Vec<i64>, count: usize) {
+    if let Some(&last) = indices.last() {
+        indices.resize(count, last);
     }
 }
 
@@ -220,7 +243,8 @@ impl Search<'_> {
         Ok(true)
     }
 
-    /// Joins the next `window` frames of the active rows with their predictions: `[active · window, vocab]`.
+    /// Joins the next `window` frames of the active rows with their predictions: `[active · window, vocab]`, and
+    /// some rows more that nobody reads.
     fn join(&self, active: &[usize], window: usize) -> Result<Tensor, TchError> {
         let mut frames = Vec::with_capacity(active.len() * window);
         for &row in active {
@@ -229,9 +253,12 @@ impl Search<'_> {
                 |offset: usize| row * self.batch.frames + (cursor.frame + offset).min(cursor.valid - 1);
             frames.extend((0..window).map(|offset| frame(offset) as i64));
         }
-        let slots: Vec<i64> = active.iter().map(|&row| self.batch.rows[row].slot as i64).collect();
+        let mut slots: Vec<i64> = active.iter().map(|&row| self.batch.rows[row].slot as i64).collect();
+        let count = bucket(active.len());
+        pad(&mut slots, count);
+        pad(&mut frames, count * window);
         let decoder = self.decoder;
-        let shape = [active.len() as i64, window as i64, decoder.hidden];
+        let shape = [count as i64, window as i64, decoder.hidden];
         let encoded = self.projected.f_index_select(0, &decoder.index(&frames)?)?.f_view(shape)?;
         let prediction = self.state.prediction.f_index_select(0, &decoder.index(&slots)?)?.f_unsqueeze(1)?;
         let joined = activate_(encoded.f_add(&prediction)?, decoder.activation)?;
@@ -298,6 +325,13 @@ mod tests {
     #[test]
     fn a_token_stays_at_its_frame_until_a_blank() {
         check(&[7, 8, 0], 10, &[(0, 7), (0, 8)]);
+    }
+
+    #[test]
+    fn buckets_are_few_and_near() {
+        let sizes: std::collections::BTreeSet<usize> = (1..=256).map(bucket).collect();
+        assert!(sizes.len() <= 20, "{sizes:?}");
+        assert!((1..=256).all(|rows| bucket(rows) >= rows && bucket(rows) * 5 <= rows * 8), "{sizes:?}");
     }
 
     #[test]

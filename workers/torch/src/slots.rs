@@ -138,3 +138,67 @@ impl Slots {
 fn unusable(slot: usize, detail: String) -> EngineError {
     EngineError::UseSlot { slot, detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tch::Device;
+
+    use super::*;
+    use crate::batch::Batch;
+    use crate::config::Config;
+
+    fn info(config: &Config) -> EngineInfo {
+        EngineInfo {
+            model: "shape".into(),
+            languages: Vec::new(),
+            frame_ms: 80,
+            hop_samples: config.features.hop,
+            subsampling: config.encoder.subsampling,
+            first_extra_samples: config.features.window / 2,
+            lookaheads: (0..14).collect(),
+            default_lookahead: 1,
+            token_delay_ms: 0,
+            pieces: Arc::from([]),
+            max_slots: 1,
+            device: "none".into(),
+        }
+    }
+
+    proptest! {
+        /// Whatever the step size, a recording gives the frames that the reference counts for its whole length,
+        /// each mel frame is used once, and the history always reaches back far enough.
+        #[test]
+        fn steps_add_up_to_the_whole(samples in 0usize..60_000, lookahead in 0usize..14, chunks in 1usize..6, stages in 1u32..4) {
+            let mut config = Config::width_600m();
+            config.encoder.subsampling = 1 << stages;
+            let (encoder, features, info) = (config.encoder, config.features, info(&config));
+            let options = SlotOptions { lookahead, chunks_per_step: chunks };
+            let mut slots = Slots::new(encoder, features, 1);
+            slots.open(0, options, &info).unwrap();
+            let audio = vec![0i16; samples];
+            let (mut at, mut mel, mut end) = (0, 0, false);
+            while !end {
+                let until = at + info.step_samples(options, at == 0);
+                end = until >= samples;
+                let work = SlotWork { slot: 0, samples: &audio[at..until.min(samples)], end };
+                prop_assert_eq!(slots.check(&[work], &info).unwrap(), Some(options));
+                let mut frames = 0;
+                if let Some(row) = slots.row(&work) {
+                    let batch = Batch::new(encoder, vec![row], options, Device::Cpu).unwrap();
+                    let span = (batch.stage_frames(0) - 1) * features.hop + features.window + 1;
+                    prop_assert!(slots.history(0).len() + info.step_samples(options, at == 0) >= span);
+                    mel += batch.stage_valid(&row, 0).len();
+                    frames = batch.valid(&row) as u64;
+                }
+                slots.advance(&work, frames);
+                at = until;
+            }
+            let whole = samples / features.hop;
+            prop_assert_eq!(mel, whole);
+            prop_assert_eq!(slots.frames(0), if whole == 0 { 0 } else { encoder.encoder_frames(whole as u64) });
+        }
+    }
+}

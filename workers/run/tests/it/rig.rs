@@ -34,7 +34,7 @@ pub(crate) fn config() -> WorkerConfig {
         job_samples: 16_000 * 600,
         lease: limits().lease,
         patience: Patience {
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             probe: Duration::from_secs(1),
             quiet: Duration::from_secs(1),
         },

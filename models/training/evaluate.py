@@ -77,18 +77,9 @@ def score(rows, hyps):
             "wer_by_voice": {k: round(100 * a / b, 1) for k, (a, b) in by.items()}}
 
 
-def main():
-    """Command line."""
+def evaluate(a, look):
+    """All test sets at one look-ahead: (its key, set -> numbers); `a` are the command's arguments."""
     from transformers import NemotronAsrStreamingForRNNT
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--model", type=Path, required=True)
-    ap.add_argument("--data", type=Path, default=CACHE / "data")
-    ap.add_argument("--lookahead", type=int, nargs="+", default=LOOKAHEADS)
-    ap.add_argument("--sets", nargs="+", help="default: all")
-    ap.add_argument("--limit", type=int, default=0, help="rows per set; 0 = all")
-    ap.add_argument("--show", type=int, default=0, help="wrong sentences to print per set")
-    ap.add_argument("--json", type=Path)
-    a = ap.parse_args()
     torch.set_num_threads(1)
     stock = NemotronAsrStreamingForRNNT.from_pretrained(a.model, dtype=torch.float32).eval()
 
@@ -96,26 +87,39 @@ def main():
         o = stock.encoder(input_features=x, attention_mask=torch.arange(x.shape[1])[None] < n[:, None], num_lookahead_tokens=look)
         return o.last_hidden_state, o.attention_mask.sum(-1)
 
-    test = torch.load(a.data / "test.pt")
+    test, res = torch.load(a.data / "test.pt"), {}
     add_long(test)
-    res = {}
-    for look in a.lookahead:
-        for name, rows in test.items():
-            if a.sets and name not in a.sets:
-                continue
-            rows, cpu = rows[:a.limit or None], time.process_time()
-            hyps = recognise(run, stock, rows)
-            cpu, sec = time.process_time() - cpu, sum(len(r[1]) for r in rows) / 100
-            if name == "nospeech":
-                n = sum(len(text_of(t for t, _ in h).split()) for h in hyps)
-                one = {"false_words": n, "minutes": round(sec / 60, 2)}
-            else:
-                one = {**score(rows, hyps), "audio_s_per_cpu_s": round(sec / cpu)}
-            res.setdefault(f"lookahead_{look}", {})[name] = one
-            print(look, name, json.dumps(one), flush=True)
-            texts = [(r[0], text_of(t for t, _ in h)) for r, h in zip(rows, hyps)]
-            for ref, text in [p for p in texts if p[0] != p[1]][:a.show]:
-                print("     ", ref, "\n    >", text)
+    for name, rows in test.items():
+        if a.sets and name not in a.sets:
+            continue
+        rows, cpu = rows[:a.limit or None], time.process_time()
+        hyps = recognise(run, stock, rows)
+        cpu, sec = time.process_time() - cpu, sum(len(r[1]) for r in rows) / 100
+        texts = [(r[0], text_of(t for t, _ in h)) for r, h in zip(rows, hyps)]
+        if name == "nospeech":
+            res[name] = {"false_words": sum(len(t.split()) for _, t in texts), "minutes": round(sec / 60, 2)}
+        else:
+            res[name] = {**score(rows, hyps), "audio_s_per_cpu_s": round(sec / cpu)}
+        print(look, name, json.dumps(res[name]), flush=True)
+        for ref, text in [p for p in texts if p[0] != p[1]][:a.show]:
+            print("     ", ref, "\n    >", text)
+    return f"lookahead_{look}", res
+
+
+def main():
+    """Command line."""
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--model", type=Path, required=True)
+    ap.add_argument("--data", type=Path, default=CACHE / "data")
+    ap.add_argument("--lookahead", type=int, nargs="+", default=LOOKAHEADS)
+    ap.add_argument("--sets", nargs="+", help="default: all")
+    ap.add_argument("--limit", type=int, default=0, help="rows per set; 0 = all")
+    ap.add_argument("--show", type=int, default=0, help="wrong sentences to print per set")
+    ap.add_argument("--workers", type=int, default=1, help="look-aheads at a time")
+    ap.add_argument("--json", type=Path)
+    a = ap.parse_args()
+    with torch.multiprocessing.get_context("spawn").Pool(a.workers) as pool:
+        res = dict(pool.starmap(evaluate, [(a, look) for look in a.lookahead], chunksize=1))
     if a.json:
         a.json.write_text(json.dumps(res, indent=1) + "\n")
 

@@ -55,6 +55,6 @@ workers=${WORKERS:-2}
     --stop "${STOP:-12000}" --decay-from "${DECAY_FROM:-9000}"
 "$python" export.py --out "$out"
 "$python" samples.py --model "$out"
-"$python" evaluate.py --model "$out" --json "$out/results.json"
+"$python" evaluate.py --model "$out" --workers "$workers" --json "$out/results.json"
 "$python" card.py --model "$out"
 echo "done: $out"

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use workers_engine::{Engine, EngineError, SAMPLE_RATE_HZ, SlotOptions, SlotWork};
 
 /// Streams in the larger of the two measured steps.
-const MANY: usize = 8;
+const MANY: usize = 32;
 /// Part of a chunk's duration that a step with all streams may take.
 const LIVE_SHARE: f64 = 0.5;
 /// Part of a live chunk that a batch job's step may take alone.
 const JOB_SHARE: f64 = 0.25;
 /// Steps of each kind; the fastest counts.
-const REPEATS: usize = 3;
+const REPEATS: usize = 5;
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]

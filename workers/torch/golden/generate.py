@@ -167,9 +167,9 @@ def answer_demo(folder):
     """Answers of the demo model for its samples and for synthetic audio that holds no words."""
     model, processor = reference.load(DEMO)
     cases = {
-        "noise": signals.bursts(160 * 150 + 99, 7),
+        "noise": signals.bursts(160 * 60 + 99, 7),
         "one-frame": signals.bursts(160, 1),
-        "silence": np.zeros(16000, dtype=np.int16),
+        "silence": np.zeros(8000, dtype=np.int16),
     }
     cases |= demo_samples(model, processor)
     index = answers(model, processor, cases, models.LOOKAHEADS, folder)

@@ -27,7 +27,7 @@ stage_setup() { tools/setup.sh; }
 stage_format() { cargo fmt --all --check; }
 stage_invariants() { tools/invariants.sh; }
 stage_build() { tools/with-libtorch.sh cargo build --locked --workspace "${features[@]}" --bins --lib --tests; }
-stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --bins --lib --tests; }
+stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --bins --lib --tests --no-fail-fast; }
 stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
 stage_crds() { tools/generated.sh --check; }
 stage_e2e() { "$(e2e_binary)"; }

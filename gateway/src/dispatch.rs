@@ -97,7 +97,11 @@ pub async fn open(gateway: &Arc<Gateway>, admitted: Admitted, request: Live) -> 
     } else {
         let id = SessionId::generate();
         let ticket = gateway.relay.follow_session(&id);
-        gateway.queue.open_session(&session(gateway, &id, options)).await?;
+        if let Err(error) = gateway.queue.open_session(&session(gateway, &id, options)).await {
+            // After a time-out the queue may hold it all the same: without this it would wait for a slot.
+            cancel_session(gateway.queue.clone(), id);
+            return Err(error.into());
+        }
         (LiveSession::new(id), ticket)
     };
     live::start(gateway.clone(), admitted, &request, (state, ticket))

@@ -55,7 +55,7 @@ fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
     env.push(text("DEVICE", device));
     env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(worker.drain_seconds)));
     env.push(text("SLOTS", &worker.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())));
-    env.extend(worker.max_batch.map(|size| text("MAX_BATCH_SIZE", &size)));
+    env.extend(worker.max_batch.map(|size| text("BATCH_SLOTS", &size)));
     env.extend(worker.threads.map(|threads| text("TORCH_THREADS", &threads)));
     env
 }

@@ -144,7 +144,10 @@ pub fn print_ways(url: &str, file: &Path) {
     let ways = [
         (
             "a recording",
-            format!("curl -sS --data-binary @{file} '{url}/api/v1/lightning/get_text?word_timestamps=true'"),
+            format!(
+                "curl -sS -H 'Content-Type: audio/wav' --data-binary @{file} \
+                 '{url}/api/v1/lightning/get_text?word_timestamps=true'"
+            ),
         ),
         ("OpenAI's API", format!("curl -sS -F file=@{file} -F model=demo-asr {url}/v1/audio/transcriptions")),
         ("live, gRPC", format!("smallest transcribe --stream --url {url} {file}")),

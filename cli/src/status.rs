@@ -60,10 +60,7 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, CliError> {
         statuses.push(look(&prober, state).await);
     }
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&statuses).expect("strings and numbers always serialize")
-        );
+        println!("{}", as_json(&statuses));
     } else {
         print(&statuses);
     }
@@ -73,6 +70,10 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, CliError> {
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(exit::FAILED),
     })
+}
+
+fn as_json(statuses: &[Status]) -> String {
+    serde_json::to_string_pretty(statuses).expect("strings and numbers always serialize")
 }
 
 async fn look(prober: &Prober, state: RunState) -> Status {

@@ -54,8 +54,8 @@ pub fn find_free_block(count: usize) -> std::io::Result<u16> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
         let first = find_free(1)?[0];
-        let last = usize::from(first) + count.saturating_sub(1);
-        if last <= usize::from(u16::MAX) && (first..=last as u16).all(is_free) {
+        let last = u16::try_from(usize::from(first) + count.saturating_sub(1));
+        if last.is_ok_and(|last| (first..=last).all(is_free)) {
             return Ok(first);
         }
     }

@@ -13,6 +13,9 @@ const MANY: usize = 32;
 const LIVE_SHARE: f64 = 0.5;
 /// Part of a live chunk that a batch job's step may take alone.
 const JOB_SHARE: f64 = 0.25;
+/// What the larger step may cost if streams did not share anything: a slow engine is measured with fewer streams, so
+/// that it is ready in time.
+const MANY_BUDGET: Duration = Duration::from_millis(300);
 /// Steps of each kind; the fastest counts.
 const REPEATS: usize = 5;
 
@@ -23,7 +26,7 @@ pub struct Measured {
     pub chunk: Duration,
     /// A live step of one stream.
     pub one: Duration,
-    /// A live step of [`MANY`] streams, or as many as there are.
+    /// A live step of many streams.
     pub many: Duration,
     /// Streams in it.
     pub streams: usize,
@@ -52,21 +55,28 @@ impl Measured {
 pub fn warm(engine: &mut dyn Engine) -> Result<Measured, EngineError> {
     let info = engine.info().clone();
     let live = SlotOptions { lookahead: info.default_lookahead, chunks_per_step: 1 };
-    let streams = MANY.min(info.max_slots);
     for &lookahead in &info.lookaheads {
         run(engine, SlotOptions { lookahead, chunks_per_step: 1 }, 1, 1)?;
     }
     let largest = info.lookaheads.iter().copied().max().unwrap_or(live.lookahead);
     let job = SlotOptions { lookahead: largest, chunks_per_step: 2 };
     let chunk_samples = info.step_samples(live, false);
+    let one = run(engine, live, 1, REPEATS)?;
+    let streams = streams_to_measure(one).min(info.max_slots);
     let measured = Measured {
         chunk: Duration::from_secs_f64(chunk_samples as f64 / f64::from(SAMPLE_RATE_HZ)),
-        one: run(engine, live, 1, REPEATS)?,
+        one,
         many: run(engine, live, streams, REPEATS)?,
         streams,
         job_chunk: run(engine, job, 1, REPEATS)? / 2,
     };
     Ok(measured)
+}
+
+/// Streams in the larger step, from what a step of one takes: two at least, to see what another one costs.
+fn streams_to_measure(one: Duration) -> usize {
+    let fit = MANY_BUDGET.as_secs_f64() / one.as_secs_f64().max(1e-9);
+    (fit as usize).clamp(2, MANY)
 }
 
 /// One first and some later steps over so many slots, then the end; the fastest of the later ones.
@@ -106,6 +116,12 @@ mod tests {
         assert_eq!(measured.job_chunks(), 4);
         let slow = Measured { chunk: ms(160), one: ms(300), many: ms(600), streams: 8, job_chunk: ms(900) };
         assert_eq!((slow.capacity(), slow.job_chunks()), (1, 1));
+    }
+
+    #[test]
+    fn a_slow_engine_is_measured_with_fewer_streams() {
+        let ms = Duration::from_millis;
+        assert_eq!([1, 9, 30, 200, 5_000].map(|one| streams_to_measure(ms(one))), [32, 32, 10, 2, 2]);
     }
 
     #[test]

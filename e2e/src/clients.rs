@@ -81,7 +81,7 @@ pub async fn get_text(url: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
     post(url, "/api/v1/lightning/get_text?word_timestamps=true", "application/octet-stream", body).await
 }
 
-/// A recording over OpenAI's API.
+/// A recording over `OpenAI`'s API.
 pub async fn openai(url: &str, wav: Vec<u8>) -> anyhow::Result<Answer> {
     let boundary = "a-line-that-no-recording-holds";
     let fields =
@@ -133,12 +133,11 @@ pub async fn websocket(url: &str, sample: &Sample) -> anyhow::Result<Vec<Value>>
     let mut speaking = true;
     loop {
         tokio::select! {
-            chunk = chunks.recv(), if speaking => match chunk {
-                Some(chunk) => sink.send(Message::Binary(chunk.audio.into())).await?,
-                None => {
-                    speaking = false;
-                    sink.send(Message::Text(r#"{"type":"close_stream"}"#.into())).await?;
-                }
+            chunk = chunks.recv(), if speaking => if let Some(chunk) = chunk {
+                sink.send(Message::Binary(chunk.audio.into())).await?;
+            } else {
+                speaking = false;
+                sink.send(Message::Text(r#"{"type":"close_stream"}"#.into())).await?;
             },
             frame = frames.next() => match frame.context("the service ends the stream with is_last")?? {
                 Message::Text(text) => {

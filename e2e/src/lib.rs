@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Nothing that a test waits for takes longer, even on a small machine that does other work as well.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until `condition` gives something; fails after [`PATIENCE`], naming `what`.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(

@@ -114,7 +114,7 @@ async fn a_program_that_ignores_the_order_is_killed_when_its_time_is_over() {
 async fn a_second_order_ends_the_patience() {
     let program = start(shell("trap '' TERM; while true; do sleep 0.05; done"));
     pid_of(&program).await;
-    program.order_stop(Duration::from_secs(3600));
+    program.order_stop(Duration::from_hours(1));
     program.order_stop(Duration::ZERO);
     tokio::time::timeout(PATIENCE, program.stopped()).await.unwrap();
 }

@@ -35,12 +35,11 @@ async fn check(
 ) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     // The digest is taken of the whole model where the spoiling is not about the digest.
-    let digest = match sha256 {
-        Some(sha256) => sha256.to_owned(),
-        None => {
-            spoiled(dir.path(), spoil)?;
-            cli::model::digest(dir.path()).or_else(|_| cli::model::digest(&demo_model()))?
-        }
+    let digest = if let Some(sha256) = sha256 {
+        sha256.to_owned()
+    } else {
+        spoiled(dir.path(), spoil)?;
+        cli::model::digest(dir.path()).or_else(|_| cli::model::digest(&demo_model()))?
     };
     if sha256.is_some() {
         spoiled(dir.path(), |_| Ok(()))?;

@@ -17,6 +17,7 @@ pub mod local;
 mod names;
 mod place;
 mod plan;
+mod reading;
 mod resource;
 mod secret;
 mod validate;
@@ -24,6 +25,9 @@ mod validate;
 pub use component::{Component, ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value};
 pub use place::{LocalPlace, Place};
 pub use plan::{Condition, GeneratedSecret, Observed, Plan, plan};
+pub use reading::{
+    ComponentReading, GatewayReading, LicenseReading, QueueView, Reading, WorkerPhase, WorkerReading,
+};
 pub use resource::{Documents, ReadError, read};
 pub use secret::{SecretRef, SecretText, Secrets};
 pub use validate::{Fetched, Invalid, Valid, validate};

@@ -65,6 +65,8 @@ pub struct WorkerReading {
     pub model_sha256: Option<String>,
     /// Live streams it can hold; 0 until it is ready.
     pub slots: u32,
+    /// Batch jobs it can hold; 0 until it is ready.
+    pub batch_slots: u32,
     /// Live streams it holds.
     pub active_streams: u32,
     /// Batch jobs it holds.

@@ -13,15 +13,19 @@ use crate::component::{EnvVar, Value, text};
 use crate::names;
 use crate::validate::{Valid, ValidRedis};
 
-/// Environment of every serving program.
-fn serving_env(valid: &Valid) -> Vec<EnvVar> {
-    let redis = match &valid.redis {
+/// Address of the queue.
+pub(crate) fn queue(valid: &Valid) -> Value {
+    match &valid.redis {
         ValidRedis::Embedded { .. } => Value::Secret(names::redis_secret(&valid.name, names::REDIS_URL)),
         ValidRedis::ExternalUrl(url) => Value::Text(url.clone()),
         ValidRedis::ExternalSecret(reference) => Value::Secret(reference.clone()),
-    };
+    }
+}
+
+/// Environment of every serving program.
+fn serving_env(valid: &Valid) -> Vec<EnvVar> {
     let mut env = common_env(valid);
-    env.push(EnvVar { name: "REDIS_URL", value: redis });
+    env.push(EnvVar { name: "REDIS_URL", value: queue(valid) });
     env.push(text("SMALLEST_DEPLOYMENT", &names::scope(&valid.namespace, &valid.name)));
     env.push(text("LICENSE_PROXY_URL", &format!("http://127.0.0.1:{}", valid.license.port)));
     env

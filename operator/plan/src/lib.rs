@@ -5,7 +5,7 @@
 //!                                    ├─validate──▶ Valid ──plan──▶ Plan { components, secrets, conditions }
 //! secrets, place ──────────▶ Fetched ┘               ▲               │
 //!                                   Observed, now ───┘               ├──▶ local::programs (`smallest up`)
-//!                                                                    └──▶ Kubernetes objects (not in this version)
+//!                                                                    └──▶ desired: Kubernetes objects (the operator)
 //! ```
 //!
 //! Everything here is pure: no clock, no file, no network, no randomness; they come in as arguments. After
@@ -13,21 +13,26 @@
 
 mod build;
 mod component;
+mod desired;
 pub mod local;
 mod names;
 mod place;
 mod plan;
 mod reading;
 mod resource;
+pub mod scale;
 mod secret;
+mod status;
 mod validate;
 
 pub use component::{Component, ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value};
-pub use place::{LocalPlace, Place};
+pub use desired::{Desired, desired};
+pub use place::{ClusterPlace, ImageSet, LocalPlace, Place};
 pub use plan::{Condition, GeneratedSecret, Observed, Plan, plan};
 pub use reading::{
     ComponentReading, GatewayReading, LicenseReading, QueueView, Reading, WorkerPhase, WorkerReading,
 };
 pub use resource::{Documents, ReadError, read};
 pub use secret::{SecretRef, SecretText, Secrets};
+pub use status::{ApplyFailure, ApplyFailureKind, Children, Found, Note, look_again, notes, status};
 pub use validate::{Fetched, Invalid, Valid, validate};

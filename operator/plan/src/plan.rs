@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use crate::build;
-use crate::component::Component;
+use crate::component::{Component, Value};
 use crate::names;
 use crate::place::Place;
-use crate::secret::{SecretRef, SecretText};
+use crate::secret::{SecretRef, SecretText, Secrets};
 use crate::validate::{Valid, ValidRedis};
 
 /// What was found of an earlier run, or was drawn for this one.
@@ -27,6 +27,8 @@ pub struct Plan {
     pub place: Place,
     /// Secrets that the plan itself makes.
     pub secrets: Vec<GeneratedSecret>,
+    /// Address of the queue.
+    pub queue: Value,
     /// What must run, in the order of starting.
     pub components: Vec<Component>,
     /// What is not so, and why.
@@ -62,6 +64,22 @@ pub struct Condition {
     pub last_transition_time: Time,
 }
 
+impl Plan {
+    /// Address of the queue with its password; `secrets` are those that the plan was validated with. `None` when
+    /// the Secret that holds it is not among them.
+    pub fn queue_url(&self, secrets: &Secrets) -> Option<SecretText> {
+        match &self.queue {
+            Value::Text(url) => Some(SecretText::new(url.clone())),
+            Value::Secret(reference) => {
+                let made = self.secrets.iter().find(|secret| secret.reference == *reference);
+                let value = made.map(|secret| &secret.value).or_else(|| secrets.get(reference))?;
+                Some(SecretText::new(value.expose().trim()))
+            }
+            Value::Port(_) | Value::File(_) => None,
+        }
+    }
+}
+
 /// Plans a deployment. The same input gives the same plan.
 pub fn plan(valid: &Valid, observed: &Observed, now: &Time) -> Plan {
     let mut components = Vec::new();
@@ -74,6 +92,7 @@ pub fn plan(valid: &Valid, observed: &Observed, now: &Time) -> Plan {
         deployment: names::scope(&valid.namespace, &valid.name),
         place: valid.place.clone(),
         secrets: build::redis_secrets(valid, observed),
+        queue: build::queue(valid),
         components,
         conditions: conditions(valid, now),
     }

@@ -29,6 +29,7 @@ pub struct Fetched {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Valid {
     pub(crate) name: String,
+    pub(crate) uid: Option<String>,
     pub(crate) namespace: String,
     pub(crate) generation: Option<i64>,
     pub(crate) place: Place,
@@ -189,6 +190,7 @@ pub fn validate(deployment: &SmallestDeployment, fetched: &Fetched) -> Result<Va
     let spec = &deployment.spec;
     let valid = Valid {
         name: deployment.metadata.name.clone().unwrap_or_default(),
+        uid: deployment.metadata.uid.clone(),
         namespace: deployment.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
         generation: deployment.metadata.generation,
         place: fetched.place.clone(),
@@ -233,7 +235,7 @@ fn gateway(gateway: &Gateway, fetched: &Fetched) -> Result<ValidGateway, Invalid
     // On one machine all replicas would share one address: one is enough, and it is what a client expects.
     let replicas = match fetched.place {
         Place::Local(_) => 1,
-        Place::Cluster => replicas("gateway", gateway.replicas, gateway.scaling.as_ref(), fetched)?,
+        Place::Cluster(_) => replicas("gateway", gateway.replicas, gateway.scaling.as_ref(), fetched)?,
     };
     Ok(ValidGateway {
         replicas,
@@ -285,7 +287,7 @@ fn replicas(
     scaling: Option<&Scaling>,
     fetched: &Fetched,
 ) -> Result<u16, Invalid> {
-    let cluster = fetched.place == Place::Cluster;
+    let cluster = fetched.place.cluster().is_some();
     let least =
         scaling.map(|scaling| if cluster { scaling.min_replicas } else { scaling.min_replicas.max(1) });
     let count = fixed.or(least).unwrap_or(1);
@@ -321,7 +323,7 @@ fn locate(url: &str, place: &Place) -> Result<String, Invalid> {
         return Ok(url.to_owned());
     };
     match place {
-        Place::Cluster => Err(Invalid::LocateModel { url: url.to_owned() }),
+        Place::Cluster(_) => Err(Invalid::LocateModel { url: url.to_owned() }),
         Place::Local(local) => Ok(format!("file://{}", normal(&local.base_dir.join(path)).display())),
     }
 }

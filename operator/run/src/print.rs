@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use operator_plan::{Fetched, LocalPlace, Observed, Place, SecretText};
+use operator_plan::{ClusterPlace, Fetched, LocalPlace, Observed, Place, SecretText};
 
 use crate::Target;
 
@@ -24,7 +24,7 @@ pub(crate) fn plan(file: &Path, target: Target) -> anyhow::Result<()> {
 
 fn place(file: &Path, target: Target) -> anyhow::Result<Place> {
     if target == Target::Cluster {
-        return Ok(Place::Cluster);
+        return Ok(Place::Cluster(ClusterPlace::default()));
     }
     let file = file.canonicalize().with_context(|| format!("failed to find {}", file.display()))?;
     let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();

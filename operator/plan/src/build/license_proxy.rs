@@ -3,7 +3,6 @@
 use crate::build::common_env;
 use crate::component::{ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value, text};
 use crate::names;
-use crate::place::Place;
 use crate::validate::{LicenseSource, Valid};
 
 const LICENSE: &str = "license.jwt";
@@ -14,7 +13,7 @@ pub(crate) fn license_proxy(valid: &Valid) -> Container {
     env.push(text("HOST", "127.0.0.1"));
     env.push(EnvVar { name: "PORT", value: Value::Port("license") });
     env.push(text("SMALLEST_DEPLOYMENT", &names::scope(&valid.namespace, &valid.name)));
-    if valid.place == Place::Cluster {
+    if valid.place.cluster().is_some() {
         env.push(text("LICENSE_HOST", &names::license_host(&valid.namespace, &valid.name)));
     }
     let mut files = Vec::new();

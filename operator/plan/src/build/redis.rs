@@ -35,7 +35,7 @@ pub(crate) fn redis_secrets(valid: &Valid, observed: &Observed) -> Vec<Generated
     let ValidRedis::Embedded { port, auth } = valid.redis else { return Vec::new() };
     let host = match valid.place {
         Place::Local(_) => valid.place.host().to_owned(),
-        Place::Cluster => names::object(&valid.name, ComponentKind::Redis),
+        Place::Cluster(_) => names::object(&valid.name, ComponentKind::Redis),
     };
     let password = auth.then(|| observed.redis_password.expose());
     let login = password.map(|password| format!(":{password}@")).unwrap_or_default();

@@ -37,7 +37,7 @@ pub(crate) fn asr(valid: &Valid, worker: &ValidWorker) -> Component {
 fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
     let cache = match &valid.place {
         Place::Local(local) => local.cache_dir.display().to_string(),
-        Place::Cluster => CLUSTER_CACHE.to_owned(),
+        Place::Cluster(_) => CLUSTER_CACHE.to_owned(),
     };
     let device = match worker.device {
         crds::Device::Auto => "auto",

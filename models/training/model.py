@@ -55,6 +55,15 @@ def fold_input(state):
     return s
 
 
+def unfold_input(state):
+    """The other way round: from the exported weights back to those of the training."""
+    s, p = dict(state), "encoder.subsampling.conv_in."
+    w = s[p + "weight"].double() * SCALE
+    s[p + "bias"] = (s[p + "bias"].double() + MEAN / SCALE * w.sum((1, 2, 3))).float()
+    s[p + "weight"] = w.float()
+    return s
+
+
 def frames_out(n):
     """Encoder frames for n feature frames (int or tensor): two causal convolutions of stride 2."""
     return (n // 2 + 1) // 2 + 1
@@ -71,43 +80,25 @@ def norm(x, m, dtype):
     return F.layer_norm(x, x.shape[-1:], m.weight, m.bias, m.eps).to(dtype)
 
 
-def subsample(s, x, n, dtype):
-    """[batch, frames, 80] raw features, zero behind n -> [batch, frames / 4, dim]."""
-    x = ((F.pad(x, (2, 1, 2, 1)) - MEAN) / SCALE).to(dtype)
-    h = conv2d(x[:, None], s.conv_in, stride=2)
-    n = n // 2 + 1
-    h = F.relu(h * (torch.arange(h.shape[2], device=x.device) < n[:, None])[:, None, :, None])
-    for layer in s.layers:
-        h = conv2d(F.pad(h, (2, 1, 2, 1)), layer.depthwise_conv, stride=2, groups=h.shape[1])
-        h = conv2d(h, layer.pointwise_conv)
-        n = n // 2 + 1
-        h = F.relu(h * (torch.arange(h.shape[2], device=x.device) < n[:, None])[:, None, :, None])
-    return linear(h.transpose(1, 2).flatten(2), s.linear)
-
-
-class Depthwise2d(torch.autograd.Function):
-    """Depthwise 3 x 3 convolution of stride 2, channels last: four times as fast on a CPU as the library's backward pass."""
+class Patches(torch.autograd.Function):
+    """What a 3 x 3 convolution of stride 2 sees, channels last; the library's backward pass is several times slower."""
 
     @staticmethod
-    def forward(ctx, x, w, bias):
-        """x [batch, 2T + 1, 2F + 1, C] padded, w [9, C] -> [batch, T, F, C]."""
-        T, N = (x.shape[1] - 3) // 2 + 1, (x.shape[2] - 3) // 2 + 1
-        y = bias.expand(len(x), T, N, -1).contiguous()
-        for i in range(9):
-            y.addcmul_(x[:, i // 3:i // 3 + 2 * T - 1:2, i % 3:i % 3 + 2 * N - 1:2], w[i])
-        ctx.save_for_backward(x, w)
-        return y
+    def forward(ctx, x):
+        """x [batch, 2T + 1, 2N + 1, C] padded (the last row and column may be missing) -> [batch, T, N, 9 C]."""
+        ctx.shape, x = x.shape, x.contiguous()
+        B, R, S, C = x.shape
+        T, N = (R - 3) // 2 + 1, (S - 3) // 2 + 1
+        return x.as_strided((B, T, N, 3, 3 * C), (R * S * C, 2 * S * C, 2 * C, S * C, 1)).reshape(B, T, N, 9 * C)
 
     @staticmethod
     def backward(ctx, g):
-        """Gradients of x, w and the bias."""
-        (x, w), g = ctx.saved_tensors, g.contiguous()
-        (T, N), gx, gw = g.shape[1:3], torch.zeros_like(x), []
+        """The gradient of x."""
+        C, gx = ctx.shape[3], g.new_zeros(ctx.shape)
+        T, N = g.shape[1:3]
         for i in range(9):
-            at = (slice(None), slice(i // 3, i // 3 + 2 * T - 1, 2), slice(i % 3, i % 3 + 2 * N - 1, 2))
-            gx[at].addcmul_(g, w[i])
-            gw.append((g * x[at]).flatten(0, 2).sum(0))
-        return gx, torch.stack(gw), g.flatten(0, 2).sum(0)
+            gx[:, i // 3:i // 3 + 2 * T - 1:2, i % 3:i % 3 + 2 * N - 1:2] += g[..., i * C:(i + 1) * C]
+        return gx
 
 
 class Depthwise1d(torch.autograd.Function):
@@ -136,13 +127,13 @@ class Depthwise1d(torch.autograd.Function):
 
 
 class Skew(torch.autograd.Function):
-    """Relative scores [batch, heads, T, 2T - 1] -> [batch, heads, T, T]: row i begins i places further left. No copy."""
+    """Relative scores [heads, batch, T, 2T - 1] -> [heads, batch, T, T]: row i begins i places further left. No copy."""
 
     @staticmethod
     def view(d):
         """The shifted view of a contiguous tensor."""
-        B, H, T, R = d.shape
-        return d.as_strided((B, H, T, T), (H * T * R, T * R, R - 1, 1), T - 1)
+        H, B, T, R = d.shape
+        return d.as_strided((H, B, T, T), (B * T * R, T * R, R - 1, 1), T - 1)
 
     @staticmethod
     def forward(ctx, d):
@@ -159,20 +150,25 @@ class Skew(torch.autograd.Function):
 
 
 def silence(h, n):
-    """Zeros behind the n valid frames of each row: [batch, T, mel, C]."""
-    return h * (torch.arange(h.shape[1], device=h.device) < n[:, None])[:, :, None, None]
+    """ReLU, and zeros behind the n valid frames of each row: [batch, T, mel, C], changed in place."""
+    inside = torch.arange(h.shape[1], device=h.device) < n[:, None]
+    return F.relu(h.mul_(inside.to(h.dtype)[:, :, None, None]))
 
 
 def subsample(s, x, n, dtype):
-    """[batch, frames, 80] raw features, zero behind n -> [batch, frames / 4, dim]; channels last inside."""
+    """[batch, frames, 80] raw features, zero behind n -> [batch, frames / 4, dim]; channels last inside.
+
+    Each depthwise convolution is multiplied into the pointwise one behind it: one matrix product over patches.
+    """
     x = ((F.pad(x, (2, 1, 2, 1)) - MEAN) / SCALE).to(dtype)
-    patches = x.unfold(1, 3, 2).unfold(2, 3, 2)
     n = n // 2 + 1
-    h = F.relu(silence(linear(patches.flatten(3), s.conv_in), n))
+    h = silence(linear(Patches.apply(x[..., None]), s.conv_in), n)
     for layer in s.layers:
-        w, n = layer.depthwise_conv, n // 2 + 1
-        h = Depthwise2d.apply(F.pad(h, (0, 0, 2, 1, 2, 1)), w.weight.flatten(1).t().to(dtype), w.bias.to(dtype))
-        h = F.relu(silence(linear(h, layer.pointwise_conv), n))
+        n, point, deep = n // 2 + 1, layer.pointwise_conv, layer.depthwise_conv
+        p = point.weight.flatten(1)
+        w = (p[:, None] * deep.weight.flatten(1).t()).flatten(1)
+        h = Patches.apply(F.pad(h, (0, 0, 2, 1, 2, 1)))
+        h = silence(F.linear(h, w.to(dtype), (point.bias + p @ deep.bias).to(dtype)), n)
     N, C = h.shape[2:]
     w = s.linear.weight.view(-1, C, N).transpose(1, 2).flatten(1)          # the stock order is channels first
     return F.linear(h.flatten(2), w.to(dtype), s.linear.bias.to(dtype))
@@ -186,18 +182,21 @@ def positions(t, dim, device):
 
 
 def attend(a, x, pos, mask):
-    """Self-attention with relative positions: x [batch, T, dim], pos [2T - 1, dim], mask [batch, 1, T, T] (0 or -1e4)."""
+    """Self-attention with relative positions: x [batch, T, dim], pos [2T - 1, dim], mask [1, batch, T, T] (0 or -1e4).
+
+    Heads come first inside, so that the scores of the positions are one matrix product a head.
+    """
     B, T, C = x.shape
     H, D = a.bias_u.shape
-    w = torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight]).to(x.dtype)
-    b = torch.cat([a.q_proj.bias, a.k_proj.bias, a.v_proj.bias]).to(x.dtype)
-    q, k, v = F.linear(x, w, b).view(B, T, 3, H, D).permute(2, 0, 3, 1, 4).contiguous()
-    q = q * a.scaling
+    w = torch.cat([a.q_proj.weight * a.scaling, a.k_proj.weight, a.v_proj.weight]).to(x.dtype)
+    b = torch.cat([a.q_proj.bias * a.scaling, a.k_proj.bias, a.v_proj.bias]).to(x.dtype)
+    q, k, v = F.linear(x, w, b).view(B, T, 3, H, D).permute(2, 3, 0, 1, 4).contiguous()
+    near, far = ((q + (bias * a.scaling)[:, None, None].to(x.dtype)) for bias in (a.bias_u, a.bias_v))
     p = linear(pos, a.relative_k_proj).view(2 * T - 1, H, D).permute(1, 2, 0)
-    d = Skew.apply((q + (a.bias_v * a.scaling)[:, None].to(x.dtype)) @ p)
-    s = (q + (a.bias_u * a.scaling)[:, None].to(x.dtype)) @ k.transpose(2, 3) + d + mask
-    o = torch.softmax(s.float(), -1).to(x.dtype) @ v
-    return linear(o.transpose(1, 2).flatten(2), a.o_proj)
+    d = Skew.apply((far.view(H, B * T, D) @ p).view(H, B, T, -1))
+    s = near @ k.transpose(2, 3) + d + mask
+    o = torch.softmax(s, -1) @ v
+    return linear(o.permute(1, 2, 0, 3).flatten(2), a.o_proj)
 
 
 def convolve(c, x):
@@ -219,7 +218,7 @@ def attention_mask(m, T, lookahead, dtype):
     c = torch.arange(T, device=m.device) // (lookahead + 1)
     far = c[:, None] - c[None]
     see = (far >= 0) & (far <= LEFT // (lookahead + 1)) & (torch.arange(T, device=m.device) < m[:, None])[:, None]
-    return torch.where(see, 0., -1e4).to(dtype)[:, None]
+    return torch.where(see, 0., -1e4).to(dtype)[None]
 
 
 def encode(model, x, n, lookahead, dtype=torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Journey: OPEN TEXT on the machine (manuals, licences, package descriptions, docstrings) -> grammar.py -> speech.
+"""Journey: OPEN TEXT on the machine (manuals, licences, package texts, sayings, docstrings) -> grammar.py -> speech.
 
 Collects plain sentences of 3 to 13 words, so that the model meets words that no list of ours holds. The result is
 written once to a file: training that is continued elsewhere uses the same sentences.
@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 ROOTS = ["/usr/share/man/man1", "/usr/share/man/man5", "/usr/share/man/man7", "/usr/share/man/man8", "/usr/share/doc",
-         "/usr/share/common-licenses", "/usr/share/perl", "/var/lib/dpkg/status", "/usr/share/vim", os.path.dirname(os.__file__)]
+         "/usr/share/common-licenses", "/usr/share/perl", "/var/lib/dpkg/status", "/usr/share/vim", "/usr/share/games/fortunes",
+         os.path.dirname(os.__file__)]
 SENTENCE = re.compile(r"(?:^|[.:;?!\n\"] *)([A-Z][a-z' \n,]{12,110})[.;:?!](?=\s)")
 
 
@@ -37,6 +38,7 @@ def sentences(limit=60000, max_files=9000, seed=5, roots=ROOTS):
                       if f.endswith((".gz", ".py", ".txt", ".md", ".rst", ".pod", "copyright")) or "." not in f]
     files.sort()
     random.Random(seed).shuffle(files)
+    files.sort(key=lambda f: "fortunes" not in f)                          # plain English first: there is little of it
     out, in_files = set(), collections.Counter()
     for f in files[:max_files]:
         here = set()

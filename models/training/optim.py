@@ -7,8 +7,10 @@ import torch
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for matrices; the size of an update matches AdamW. Learns faster than AdamW alone.
 
-    Orthogonalising takes as long as a quarter of the backward pass on a CPU, so it is done in every second step, twice as far.
+    Orthogonalising takes as long as a quarter of the backward pass on a CPU, so it is done in every third step, three times as
+    far.
     """
+    EVERY = 3
 
     def __init__(self, params, lr, momentum=.95, weight_decay=.01):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
@@ -17,7 +19,7 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         """One update; matrices of one shape are orthogonalised together (5 Newton-Schulz rounds)."""
         for g in self.param_groups:
-            g["turn"] = (g.get("turn", 0) + 1) % 2
+            g["turn"] = (g.get("turn", 0) + 1) % self.EVERY
             shapes = {}
             for p in g["params"]:
                 if p.grad is not None:
@@ -39,8 +41,8 @@ class Muon(torch.optim.Optimizer):
                     x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
                 x = (x.mT if tall else x).float()
                 for p, u in zip(ps, x):
-                    p.mul_(1 - 2 * g["lr"] * g["weight_decay"])
-                    p.add_(u.reshape(p.shape), alpha=-2 * g["lr"] * .2 * math.sqrt(max(shape)))
+                    p.mul_(1 - self.EVERY * g["lr"] * g["weight_decay"])
+                    p.add_(u.reshape(p.shape), alpha=-self.EVERY * g["lr"] * .2 * math.sqrt(max(shape)))
 
 
 def optimizers(model, ctc, lr, muon):
@@ -49,14 +51,18 @@ def optimizers(model, ctc, lr, muon):
             if k.startswith("encoder.layers") and p.dim() >= 2 and min(p.flatten(1).shape) >= 32]
     mine = {id(p) for p in mats}
     other = [p for p in model.parameters() if id(p) not in mine] + list(ctc.parameters())
-    out = [torch.optim.AdamW(other, lr=lr, betas=(.9, .98), weight_decay=.01), Muon(mats, muon)]
+    out = [torch.optim.AdamW(other, lr=lr, betas=(.9, .98), weight_decay=.01, fused=True), Muon(mats, muon)]
     for o, peak in zip(out, (lr, muon)):
         for g in o.param_groups:
             g["peak"] = peak
     return out
 
 
-def rate(step, decay_from, stop, warm=100):
-    """Share of the peak rate: warm-up, stable, then a straight line down to 1 % between decay_from and stop."""
-    down = 1. if step < decay_from else max(.01, (stop - step) / max(1, stop - decay_from))
-    return min(1., (step + 1) / warm) * down
+def rate(now, decay_from, stop):
+    """Share of the peak rate: stable, then a straight line down to 1 % between decay_from and stop (steps or seconds)."""
+    return 1. if now < decay_from else max(.01, (stop - now) / max(1, stop - decay_from))
+
+
+def warm_up(done, warm=100):
+    """Share of the rate for the first steps of new optimizers."""
+    return min(1., (done + 1) / warm)

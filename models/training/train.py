@@ -1,33 +1,46 @@
-"""Journey: shards (make_data.py) -> TRAIN -> checkpoint -> export.py. Trains the demo model from scratch.
+"""Journey: shards (make_data.py) -> TRAIN -> checkpoint -> export.py. Trains the demo model, or an exported one further.
 
 Phases, by step: losses along the known path (until --align-until, fading), RNN-T loss in a band (from --rnnt-from); easy
 shards alone (until --easy-until), then all. The learning rate is stable until --decay-from and falls to --stop, so one run
-can be cut or continued: give other numbers and run the same command again, it goes on from the checkpoint.
+can be cut or continued: give other numbers and run the same command again, it goes on from the checkpoint. Both may be
+times of the day instead of steps: on a shared machine nobody knows how many steps an hour holds.
 `--workers 2` runs two processes on one set of weights in shared memory, each on its own batches and optimizer, without
 waiting for each other (on a shared machine one is often held up). Averaged weights (EMA) are what is tested and exported.
 
     python train.py --workers 2 --stop 12000 --decay-from 9000
+    python train.py --workers 2 --from-model ../demo-asr --decay-from 2026-11-21T15:30Z --stop 2026-11-21T16:35Z
 """
 import argparse
 import json
 import os
 import random
 import time
+from datetime import datetime
 from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 import augment
 import lattice
 from evaluate import quick_wer
 from make_data import CACHE, note_pids, save
-from model import BLANK, FRAME_MS, build, encode, frames_out, tokens
-from optim import optimizers, rate
+from model import BLANK, FRAME_MS, build, encode, frames_out, tokens, unfold_input
+from optim import optimizers, rate, warm_up
 
 LOOK = [13, 6, 6, 6, 6, 3, 3, 3, 1, 0]                              # look-aheads, drawn per batch
-OFTEN = {"kal": 2, "kal16": 2}                                      # voices that are hard to learn are seen twice
+
+
+def moment(text):
+    """A point of the schedule: a step (int), or a time as seconds (float) from an ISO date and time."""
+    return int(text) if text.isdigit() else datetime.fromisoformat(text).timestamp()
+
+
+def now(a, step):
+    """Where the run is, in the unit of --stop."""
+    return time.time() if isinstance(a.stop, float) else step
 
 
 def align(text, ids, starts, frames):
@@ -57,7 +70,7 @@ def load_rows(folder, pattern, known, rows):
             ids = tokens(text)
             at = align(text, ids, s["starts"][i], frames_out(b - a))
             if at is not None:
-                rows += [(ids, s["feats"][a:b], at, s["level"][i])] * OFTEN.get(s["voice"][i], 1)
+                rows.append((ids, s["feats"][a:b], at, s["level"][i]))
 
 
 def batches(rows, max_frames, rng):
@@ -216,8 +229,9 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
     torch.manual_seed(a.seed + rank)
     model.train()
     opts = optimizers(model, ctc, a.lr, a.muon)
-    own = a.run / f"optimizer{rank}.pt"
+    own, done = a.run / f"optimizer{rank}.pt", 0
     if counter.value and own.exists():
+        done = 100                                                  # warm already
         for o, s, peak in zip(opts, torch.load(own, map_location=a.device), (a.lr, a.muon)):
             o.load_state_dict(s)
             for g in o.param_groups:
@@ -228,7 +242,7 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
     saved = counter.value
     for batch in Feed(a, rank, counter.value)(lambda: counter.value):
         step = counter.value
-        if step >= a.stop:
+        if now(a, step) >= a.stop:
             break
         w_rnnt = 0. if step < a.rnnt_from else .8 if step < a.align_until else 1.
         loss, log = losses(model, ctc, batch, rng.choice(LOOK), max(0., 1 - step / a.align_until), w_rnnt)
@@ -239,7 +253,7 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
         if torch.isfinite(norm):
             for o in opts:
                 for g in o.param_groups:
-                    g["lr"] = g["peak"] * rate(step, a.decay_from, a.stop)
+                    g["lr"] = g["peak"] * rate(now(a, step), a.decay_from, a.stop) * warm_up(mine + done)
                 o.step()
         with counter.get_lock():
             counter.value += 1
@@ -264,8 +278,9 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--data", type=Path, default=CACHE / "data")
     ap.add_argument("--run", type=Path, default=CACHE / "run")
-    ap.add_argument("--stop", type=int, default=12000, help="the step at which the run ends")
-    ap.add_argument("--decay-from", type=int, default=9000, help="the step from which the learning rate falls")
+    ap.add_argument("--from-model", type=Path, help="exported folder to begin with, if there is no checkpoint yet")
+    ap.add_argument("--stop", type=moment, default=12000, help="step or time (ISO) at which the run ends")
+    ap.add_argument("--decay-from", type=moment, default=9000, help="step or time from which the learning rate falls")
     ap.add_argument("--easy-until", type=int, default=700)
     ap.add_argument("--align-until", type=int, default=900)
     ap.add_argument("--rnnt-from", type=int, default=520)
@@ -280,6 +295,8 @@ def main():
     ap.add_argument("--device", default="cpu", help="cpu or cuda (one worker, larger --frames)")
     ap.add_argument("--seed", type=int, default=0)
     a = ap.parse_args()
+    if type(a.stop) is not type(a.decay_from):
+        ap.error("--stop and --decay-from must both be steps or both be times")
     a.run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(a.seed)
     torch.set_num_threads(a.threads)
@@ -292,6 +309,10 @@ def main():
         model.load_state_dict(s["model"])
         ctc.load_state_dict(s["ctc"])
         ema, step, used = s["ema"], s["step"], s["cpu"]
+    elif a.from_model:
+        model.load_state_dict(unfold_input(load_file(a.from_model / "model.safetensors", a.device)))
+        run = json.loads((a.from_model / "training.json").read_text())
+        ema, step, used = [p.detach().clone() for p in model.parameters()], run["steps"], run["cpu_seconds"]
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, start at step {step}", flush=True)
     counter, cpu = mp.get_context("spawn").Value("l", step), mp.get_context("spawn").Array("d", a.workers)
     note_pids(a.run.parent, [os.getpid()])

@@ -17,7 +17,7 @@ ESPEAK_VARIANT = ESPEAK_PLAIN * 2 + ["+f1", "+f2", "+f3", "+f5", "+Alicia", "+An
     "+norbert", "+pablo", "+paul", "+pedro", "+quincy", "+rob", "+robert", "+sandro", "+shelby", "+steph", "+steph2",
     "+travis", "+victor", "+zac"]
 ESPEAK_UNSEEN = ["+f4", "+klatt2", "+Andrea"]                            # tests only, never trained
-FLITE = ["kal", "kal16", "awb", "awb", "awb", "rms", "rms", "rms"]
+FLITE = ["kal", "kal", "kal", "kal16", "awb", "awb", "awb", "rms", "rms", "rms"]    # kal is the hardest to learn
 FLITE_UNSEEN = ["slt"]                                                   # tests only, never trained
 
 

@@ -42,14 +42,20 @@ def test_encoder_equals_the_stock_encoder_with_folded_input():
             assert torch.allclose(o.last_hidden_state[i, :k], h[i, :k], atol=2e-5)
 
 
+def test_the_input_scale_folds_and_unfolds():
+    s = M.build(dim=32, layers=1, channels=8, pred=16).state_dict()
+    again = M.unfold_input(M.fold_input(s))
+    assert all(torch.allclose(v, again[k], atol=1e-6) for k, v in s.items())
+
+
 def test_own_backward_passes():
     torch.manual_seed(2)
     x = torch.randn(2, 7, 3, dtype=torch.double, requires_grad=True)
     w, b = torch.randn(4, 3, dtype=torch.double, requires_grad=True), torch.randn(3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(M.Depthwise1d.apply, (x, w, b))
     y = torch.randn(2, 9, 7, 3, dtype=torch.double, requires_grad=True)
-    v = torch.randn(9, 3, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(M.Depthwise2d.apply, (y, v, b))
+    assert torch.autograd.gradcheck(M.Patches.apply, (y,))
+    assert torch.autograd.gradcheck(M.Patches.apply, (y[:, :8],))           # an even number of rows: the last is not seen
     assert torch.autograd.gradcheck(M.Skew.apply, (torch.randn(1, 2, 4, 7, dtype=torch.double, requires_grad=True),))
 
 

@@ -31,6 +31,12 @@ def test_word_forms():
     assert [grammar.third(w) for w in ("go", "have", "carry", "watch", "walk")] == ["goes", "has", "carries", "watches", "walks"]
 
 
+def test_everyday_words_stay_as_they_are():
+    s, r = grammar.Sentences(), random.Random(1)
+    assert s.fill("they {verb}", {"verb": ["impress"]}, r) == "they impress"
+    assert s.fill("a {thing} for the {person}", {"thing": ["apron"], "person": ["princess"]}, r) == "an apron for the princess"
+
+
 def test_only_letters_that_have_a_token():
     s, r = grammar.Sentences(), random.Random(5)
     for _ in range(2000):

@@ -4,6 +4,7 @@ import random
 
 import torch
 
+import export
 import make_data
 import optim
 import train
@@ -18,11 +19,12 @@ def shard(path, seed):
     make_data.save(make_data.pack(rows), path)
 
 
-def run(tmp_path, monkeypatch, stop):
+def run(tmp_path, monkeypatch, stop, *more):
     """One training command."""
     folders = ["--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
     phases = ["--decay-from", "2", "--easy-until", "1", "--rnnt-from", "1", "--align-until", "3"]
-    monkeypatch.setattr("sys.argv", ["train.py", *folders, *phases, "--stop", str(stop), "--frames", "700", "--save", "2"])
+    monkeypatch.setattr("sys.argv", ["train.py", *folders, *phases, "--stop", str(stop), "--frames", "700", "--save", "2",
+                                      *more])
     train.main()
     return torch.load(tmp_path / "run" / "checkpoint.pt")
 
@@ -42,11 +44,25 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     assert json.dumps(more["args"])
 
 
-def test_rate_rises_stays_and_falls():
-    assert optim.rate(0, 1000, 2000) < .02
+def test_rate_stays_and_falls_in_steps_and_in_seconds():
+    assert optim.warm_up(0) < .02 and optim.warm_up(500) == 1
     assert optim.rate(500, 1000, 2000) == 1
     assert abs(optim.rate(1500, 1000, 2000) - .5) < 1e-9
     assert optim.rate(5000, 1000, 2000) == .01
+    start, end = train.moment("2026-01-01T10:00Z"), train.moment("2026-01-01T11:00Z")
+    assert abs(optim.rate(start + 900, start, end) - .75) < 1e-9
+    assert train.moment("1200") == 1200 and isinstance(train.moment("1200"), int)
+
+
+def test_an_exported_model_is_trained_further(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    shard(tmp_path / "data" / "train_000000.pt", 2)
+    first = run(tmp_path, monkeypatch, 2)
+    export.export(tmp_path / "run" / "checkpoint.pt", tmp_path / "model", "averaged")
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    more = run(tmp_path, monkeypatch, 2, "--from-model", str(tmp_path / "model"))
+    assert more["step"] == 2 and more["cpu"] >= round(first["cpu"])
+    assert all(torch.allclose(v, more["model"][k], atol=1e-5) for k, v in first["averaged"].items())
 
 
 def test_tokens_are_spread_over_the_words():

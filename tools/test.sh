@@ -30,10 +30,11 @@ stage_build() { tools/with-libtorch.sh cargo build --locked --workspace "${featu
 stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --bins --lib --tests --no-fail-fast; }
 stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
 stage_crds() { tools/generated.sh --check; }
+stage_charts() { tools/charts.sh; }
 stage_e2e() { "$(e2e_binary)"; }
 stage_parity() { "$(tools/python-env.sh | tail -1)" -m pytest -q workers/torch/golden models/training/tests; }
 stage_lint() { tools/with-libtorch.sh cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings; }
-stages=(setup format invariants build unit doc crds e2e parity lint)
+stages=(setup format invariants build unit doc crds charts e2e parity lint)
 
 if [ "${1:-}" = --list ]; then printf '%s\n' "${stages[@]}"; exit 0; fi
 if [ "$#" -gt 0 ]; then stages=("$@"); fi

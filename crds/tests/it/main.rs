@@ -1,5 +1,7 @@
 //! The definition as Kubernetes gets it, and the resource as users write it.
 
+mod charts;
+
 use std::path::Path;
 
 use crds::{Device, SmallestDeployment};

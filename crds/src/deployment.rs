@@ -46,6 +46,15 @@ use crate::worker::Worker;
 #[x_kube(validation = Rule::new("has(self.asr) || has(self.tts)").message(
     "ask for at least one service: add asr, tts or both"
 ))]
+#[x_kube(validation = Rule::new(
+    "[has(self.asr) && has(self.asr.port) ? self.asr.port : 2233, \
+      has(self.asr) && has(self.asr.metricsPort) ? self.asr.metricsPort : 9090, \
+      has(self.tts) && has(self.tts.port) ? self.tts.port : 8876, \
+      has(self.tts) && has(self.tts.metricsPort) ? self.tts.metricsPort : 9190]\
+     .all(port, port != self.license.port)"
+).message(
+    "license.port is a port of a worker beside it: change license.port, or port and metricsPort of the worker"
+))]
 pub struct SmallestDeploymentSpec {
     /// The license.
     pub license: License,
@@ -69,6 +78,7 @@ pub struct SmallestDeploymentSpec {
     pub network_policy: NetworkPolicy,
     /// Secrets for pulling images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<ImagePullSecret>,
     /// Other images than those of this release.
     #[serde(default)]
@@ -84,7 +94,7 @@ pub struct Monitoring {
     pub service_monitor: bool,
     /// Collector of spans, OTLP over gRPC, such as `http://otel-collector:4317`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
     pub otlp_endpoint: Option<String>,
     /// What is logged, in the form of `RUST_LOG`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,16 +126,37 @@ pub struct ImagePullSecret {
 pub struct Images {
     /// The gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<String>,
-    /// The worker.
+    pub gateway: Option<Image>,
+    /// Workers on CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<String>,
+    pub worker: Option<Image>,
+    /// Workers on NVIDIA GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_cuda: Option<Image>,
+    /// TTS workers, on CPUs and GPUs alike; those of `worker` and `workerCuda` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tts: Option<Image>,
     /// The license proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub license_proxy: Option<String>,
-    /// Redis.
+    pub license_proxy: Option<Image>,
+    /// The embedded Redis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redis: Option<String>,
+    pub redis: Option<Image>,
+}
+
+/// An image by tag, by digest or by both, such as `registry.example/lightning-asr:0.1.0@sha256:…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("minLength" = 1, "maxLength" = 512, "x-kubernetes-validations" = Image::rules()))]
+pub struct Image(pub String);
+
+impl Image {
+    /// Without a tag an image is `latest`, which is another one every day.
+    fn rules() -> serde_json::Value {
+        let rule = r"self.matches('^[a-z0-9][A-Za-z0-9.:_/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$')";
+        let message = "an image needs a tag or a digest: NAME:TAG, NAME@sha256:… or NAME:TAG@sha256:…";
+        serde_json::json!([{ "rule": rule, "message": message }])
+    }
 }
 
 impl NetworkPolicy {

@@ -47,6 +47,11 @@ pub struct Gateway {
 ).message(
     "loadBalancerSourceRanges needs type LoadBalancer: change the type or remove the ranges"
 ))]
+#[x_kube(validation = Rule::new(
+    "self.type != 'ClusterIP' || !has(self.externalTrafficPolicy)"
+).message(
+    "externalTrafficPolicy needs type NodePort or LoadBalancer: change the type or remove the policy"
+))]
 pub struct GatewayService {
     /// Kind of Service.
     #[serde(default, rename = "type")]
@@ -58,9 +63,22 @@ pub struct GatewayService {
     /// Annotations of the Service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Networks a load balancer lets in, as CIDR.
+    /// Networks a load balancer lets in, as CIDR such as `203.0.113.0/24`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 64), regex(pattern = r"^[0-9A-Fa-f.:]+/[0-9]{1,3}$")))]
     pub load_balancer_source_ranges: Vec<String>,
+    /// Whether traffic from outside may take another node's pods (`Cluster`) or keeps the client's address (`Local`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<ExternalTrafficPolicy>,
+}
+
+/// Which pods answer traffic from outside the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExternalTrafficPolicy {
+    /// Those of any node.
+    Cluster,
+    /// Those of the node where it arrives.
+    Local,
 }
 
 /// Kind of Service.
@@ -75,7 +93,8 @@ pub enum ServiceType {
     LoadBalancer,
 }
 
-/// Who may call the gateway. Without any of it, only callers on the same machine get an answer.
+/// Who may call the gateway. `smallest up` needs none of it, since only this machine reaches its gateway; in a cluster
+/// one of the two is needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.secretRef) && self.allowAnonymous)").message(
@@ -129,6 +148,7 @@ impl Default for GatewayService {
             port: Self::default_port(),
             annotations: BTreeMap::new(),
             load_balancer_source_ranges: Vec::new(),
+            external_traffic_policy: None,
         }
     }
 }

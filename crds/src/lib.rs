@@ -17,9 +17,9 @@ mod status;
 mod worker;
 
 pub use deployment::{
-    ImagePullSecret, Images, Monitoring, NetworkPolicy, SmallestDeployment, SmallestDeploymentSpec,
+    Image, ImagePullSecret, Images, Monitoring, NetworkPolicy, SmallestDeployment, SmallestDeploymentSpec,
 };
-pub use gateway::{Gateway, GatewayAuth, GatewayLimits, GatewayService, ServiceType};
+pub use gateway::{ExternalTrafficPolicy, Gateway, GatewayAuth, GatewayLimits, GatewayService, ServiceType};
 pub use license::{License, OfflineLicense};
 pub use pod::{Lifecycle, PodOptions, Scaling, SecretKeyRef};
 pub use read::{Problem, crd, read};
@@ -28,4 +28,6 @@ pub use status::{
     ComponentStatus, Endpoints, LicenseStatus, ModelStatus, QueueStatus, ScaleDecision,
     SmallestDeploymentStatus, StreamsStatus,
 };
-pub use worker::{Batch, Cache, Device, Gpu, HostPathCache, Model, VolumeClaimCache, Worker};
+pub use worker::{
+    AccessMode, Batch, Cache, Device, EmptyDirCache, Gpu, HostPathCache, Model, VolumeClaimCache, Worker,
+};

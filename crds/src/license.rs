@@ -1,5 +1,6 @@
 //! `spec.license`: which license, and who vouches for it.
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::pod::SecretKeyRef;
 
 /// The license of the deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.secretRef) != has(self.offline)").message(
     "name exactly one license: secretRef (a key that the license server checks) or offline (a signed license)"
@@ -21,7 +22,7 @@ pub struct License {
     pub offline: Option<OfflineLicense>,
     /// License server, used with `secretRef`.
     #[serde(default = "License::default_server")]
-    #[schemars(regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
     pub server: String,
     /// How long a validated license keeps working while the server cannot be reached, seconds.
     #[serde(default = "License::default_grace")]
@@ -29,8 +30,11 @@ pub struct License {
     pub grace_period_seconds: u32,
     /// Port of the license proxies.
     #[serde(default = "License::default_port")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = 1024, max = 65_535))]
     pub port: u16,
+    /// CPU and memory of the license proxies, which stand beside every gateway and worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
 }
 
 /// A signed license, as a vendor issues it for sites without a way out.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, ResourceRequirements, Toleration};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -55,8 +56,8 @@ pub struct PodOptions {
     pub security_context: Option<PodSecurityContext>,
 }
 
-/// How a program ends: Kubernetes waits `preStopSeconds`, the program drains for `drainSeconds`, and after
-/// `terminationGracePeriodSeconds` it is killed.
+/// How a program starts and ends: asked to stop, it goes on taking work for `preStopSeconds`, then drains for
+/// `drainSeconds`, and after `terminationGracePeriodSeconds` it is killed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -69,7 +70,8 @@ pub struct Lifecycle {
     #[serde(default = "Lifecycle::default_drain")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: u32,
-    /// Time for the endpoint to leave the load balancers before the program is asked to stop, seconds.
+    /// Time for the endpoint to leave the load balancers before the program refuses new work, seconds. Workers have
+    /// no endpoint, and do not wait.
     #[serde(default = "Lifecycle::default_pre_stop")]
     #[schemars(range(min = 0, max = 300))]
     pub pre_stop_seconds: u32,
@@ -77,6 +79,11 @@ pub struct Lifecycle {
     #[serde(default = "Lifecycle::default_termination")]
     #[schemars(range(min = 1, max = 7200))]
     pub termination_grace_period_seconds: u32,
+    /// Longest time from the start of a program until it is ready, downloads included, seconds; after it the program
+    /// is started again. 1800 for workers and 300 for the gateway when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 86_400))]
+    pub startup_seconds: Option<u32>,
 }
 
 impl Lifecycle {
@@ -99,12 +106,13 @@ impl Default for Lifecycle {
             drain_seconds: Self::default_drain(),
             pre_stop_seconds: Self::default_pre_stop(),
             termination_grace_period_seconds: Self::default_termination(),
+            startup_seconds: None,
         }
     }
 }
 
 /// Scaling by load instead of a fixed number of replicas. `smallest up` runs `minReplicas`, at least one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message(
     "minReplicas must not be above maxReplicas: lower minReplicas or raise maxReplicas"
@@ -118,7 +126,8 @@ pub struct Scaling {
     #[serde(default = "Scaling::default_max")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: u32,
-    /// Active requests and streams a replica should carry; without it, what the workers say they can.
+    /// Requests and streams, waiting ones included, that a replica should carry. Without it, workers are filled to
+    /// four fifths of what they measured they can hold, and gateways to 70 percent of their limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub target_active_requests: Option<u32>,
@@ -126,14 +135,19 @@ pub struct Scaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub target_queue_depth: Option<u32>,
-    /// The number must be asked for during this time before replicas are added, seconds.
-    #[serde(default)]
+    /// The number must be asked for during this time before replicas are added, seconds; 0 for workers and 30 for the
+    /// gateway when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
-    pub scale_up_stabilization_window_seconds: u32,
-    /// The number must be asked for during this time before replicas are removed, seconds.
-    #[serde(default = "Scaling::default_scale_down")]
+    pub scale_up_stabilization_window_seconds: Option<u32>,
+    /// The number must be asked for during this time before replicas are removed, seconds; 300 for workers and 60 for
+    /// the gateway when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
-    pub scale_down_stabilization_window_seconds: u32,
+    pub scale_down_stabilization_window_seconds: Option<u32>,
+    /// Behaviour of the autoscaler in its own form; what it says goes before the windows above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
     /// With `minReplicas` 0: idle time before the last replica goes, seconds.
     #[serde(default = "Scaling::default_idle")]
     #[schemars(range(min = 10, max = 86_400))]
@@ -147,10 +161,6 @@ impl Scaling {
 
     fn default_max() -> u32 {
         10
-    }
-
-    fn default_scale_down() -> u32 {
-        300
     }
 
     fn default_idle() -> u32 {

@@ -1,5 +1,6 @@
 //! `spec.asr` and `spec.tts`: the workers that hold a model.
 
+use k8s_openapi::api::apps::v1::DeploymentStrategy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -18,6 +19,15 @@ use crate::pod::{Lifecycle, PodOptions, Scaling};
 ))]
 #[x_kube(validation = Rule::new("self.models.all(a, self.models.exists_one(b, b.name == a.name))").message(
     "two models share a name: give each its own"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.port) || !has(self.metricsPort) || self.port != self.metricsPort"
+).message("port and metricsPort must differ: change one of them"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.updateStrategy) || !has(self.updateStrategy.rollingUpdate) || \
+     !has(self.updateStrategy.type) || self.updateStrategy.type == 'RollingUpdate'"
+).message(
+    "updateStrategy.rollingUpdate needs type RollingUpdate: change the type or remove rollingUpdate"
 ))]
 pub struct Worker {
     /// Models to serve.
@@ -53,12 +63,17 @@ pub struct Worker {
     /// Port of health; 2233 for ASR and 8876 for TTS when absent. Under `smallest up` further replicas take
     /// the following ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = 1024, max = 65_535))]
     pub port: Option<u16>,
     /// Port of metrics; 9090 for ASR and 9190 for TTS when absent, counted on like `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = 1024, max = 65_535))]
     pub metrics_port: Option<u16>,
+    /// How new pods replace old ones, as a Deployment has it. When absent a new pod is ready before an old one goes
+    /// (`maxSurge` 1, `maxUnavailable` 0), which takes a spare GPU. Without one, use `type: Recreate`, or
+    /// `rollingUpdate` with `maxSurge` 0 and `maxUnavailable` 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_strategy: Option<DeploymentStrategy>,
     /// How a worker ends.
     #[serde(default)]
     pub lifecycle: Lifecycle,
@@ -76,7 +91,7 @@ pub struct Model {
     pub name: String,
     /// Folder of the model: `https://…` or `file:///…`; under `smallest up` also `file:PATH`, relative to
     /// the resource's own file.
-    #[schemars(regex(pattern = r"^(https?://|file:)[^\s]+$"))]
+    #[schemars(length(max = 2048), regex(pattern = r"^(https?://|file:)[^\s]+$"))]
     pub url: String,
     /// SHA-256 of the model, 64 lower-case hexadecimal digits: what
     /// `sha256sum config.json model.safetensors tokenizer.json | sha256sum` prints in its folder.
@@ -89,12 +104,22 @@ pub struct Model {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "[has(self.hostPath), has(self.persistentVolumeClaim), has(self.existingClaim)].filter(x, x).size() <= 1"
-).message("name at most one of hostPath, persistentVolumeClaim and existingClaim"))]
+    "[has(self.emptyDir), has(self.hostPath), has(self.persistentVolumeClaim), has(self.existingClaim)]\
+     .filter(x, x).size() <= 1"
+).message("name at most one of emptyDir, hostPath, persistentVolumeClaim and existingClaim"))]
+#[x_kube(validation = Rule::new("!has(self.size) || !(has(self.hostPath) || has(self.existingClaim))").message(
+    "size belongs to emptyDir and persistentVolumeClaim: remove it, since what is there already has its size"
+))]
+#[x_kube(validation = Rule::new("!has(self.persistentVolumeClaim) || has(self.size)").message(
+    "a new claim needs a size: add size, such as 50Gi"
+))]
 pub struct Cache {
     /// Size limit of an `emptyDir`, or size of a new claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
+    /// A folder of each pod, gone with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDirCache>,
     /// A folder of the node, shared by its pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<HostPathCache>,
@@ -107,25 +132,57 @@ pub struct Cache {
     pub existing_claim: Option<String>,
 }
 
-/// A folder of the node.
+/// A folder of each pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyDirCache {}
+
+/// A folder of the node. It must be there, and user 65532 must be allowed to write to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPathCache {
     /// Absolute path.
-    #[schemars(regex(pattern = r"^/.+$"))]
+    #[schemars(length(max = 4096), regex(pattern = r"^/.+$"))]
     pub path: String,
 }
 
 /// A new claim.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && \
+     (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message(
+    "storageClassName cannot be changed once the claim is there: put back what it was, or name another claim in existingClaim"
+))]
+#[x_kube(validation = Rule::new(
+    "has(self.accessModes) == has(oldSelf.accessModes) && \
+     (!has(self.accessModes) || self.accessModes == oldSelf.accessModes)"
+).message(
+    "accessModes cannot be changed once the claim is there: put back what they were, or name another claim in existingClaim"
+))]
 pub struct VolumeClaimCache {
     /// Storage class; the cluster's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
     /// Access modes; `ReadWriteMany` when absent, since all replicas share it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub access_modes: Vec<String>,
+    #[schemars(length(max = 4))]
+    pub access_modes: Vec<AccessMode>,
+}
+
+/// Who may mount a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AccessMode {
+    /// Pods of one node.
+    ReadWriteOnce,
+    /// Pods of any node, reading only.
+    ReadOnlyMany,
+    /// Pods of any node.
+    ReadWriteMany,
+    /// One pod.
+    ReadWriteOncePod,
 }
 
 /// What computes.
@@ -151,7 +208,10 @@ pub struct Gpu {
     pub count: u32,
     /// Resource to ask the scheduler for, such as `nvidia.com/gpu` or a MIG slice `nvidia.com/mig-1g.10gb`.
     #[serde(default = "Gpu::default_resource")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+    )]
     pub resource_name: String,
 }
 

@@ -6,19 +6,21 @@ mod redis;
 mod worker;
 
 pub(crate) use gateway::gateway;
-pub(crate) use redis::{redis, redis_secrets};
-pub(crate) use worker::asr;
+pub(crate) use redis::{DATA as REDIS_DATA, redis, secrets};
+pub(crate) use worker::{CLUSTER_CACHE, worker};
 
 use crate::component::{EnvVar, Value, text};
 use crate::names;
-use crate::validate::{Valid, ValidRedis};
+use crate::valid::{Valid, ValidExternal, ValidRedis};
 
 /// Address of the queue.
 pub(crate) fn queue(valid: &Valid) -> Value {
     match &valid.redis {
-        ValidRedis::Embedded { .. } => Value::Secret(names::redis_secret(&valid.name, names::REDIS_URL)),
-        ValidRedis::ExternalUrl(url) => Value::Text(url.clone()),
-        ValidRedis::ExternalSecret(reference) => Value::Secret(reference.clone()),
+        ValidRedis::Embedded(_) | ValidRedis::External(ValidExternal::Login { .. }) => {
+            Value::Secret(names::redis_secret(&valid.name, names::REDIS_URL))
+        }
+        ValidRedis::External(ValidExternal::Url(url)) => Value::Text(url.clone()),
+        ValidRedis::External(ValidExternal::Secret(reference)) => Value::Secret(reference.clone()),
     }
 }
 
@@ -34,8 +36,9 @@ fn serving_env(valid: &Valid) -> Vec<EnvVar> {
 /// Environment of every program of ours.
 fn common_env(valid: &Valid) -> Vec<EnvVar> {
     let mut env = Vec::new();
-    env.extend(valid.log_filter.as_ref().map(|filter| text("RUST_LOG", filter)));
-    env.extend(valid.otlp_endpoint.as_ref().map(|url| text("OTEL_EXPORTER_OTLP_ENDPOINT", url)));
+    let monitoring = &valid.monitoring;
+    env.extend(monitoring.log_filter.as_ref().map(|filter| text("RUST_LOG", filter)));
+    env.extend(monitoring.otlp_endpoint.as_ref().map(|url| text("OTEL_EXPORTER_OTLP_ENDPOINT", url)));
     env
 }
 

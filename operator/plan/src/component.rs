@@ -93,13 +93,35 @@ pub struct EnvVar {
     pub value: Value,
 }
 
-/// A file made from an entry of a Secret, readable by the program alone.
+/// A file, readable by the program alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct File {
     /// Its name.
     pub name: &'static str,
     /// Its content.
-    pub content: SecretRef,
+    pub content: Content,
+    /// What a change of the content takes.
+    pub reload: Reload,
+}
+
+/// Content of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Content {
+    /// An entry of a Secret.
+    Secret(SecretRef),
+    /// A text that is no secret.
+    Text(String),
+}
+
+/// What a change of a file takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reload {
+    /// The program is started again.
+    Restart,
+    /// The program looks for changes itself.
+    Itself,
 }
 
 /// A port.

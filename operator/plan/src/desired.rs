@@ -3,6 +3,15 @@
 //! Whoever applies it adds nothing and leaves nothing out: namespace, labels and owner are set here. Objects come
 //! in the order in which they are to be created.
 
+mod config;
+mod container;
+mod meta;
+mod pod;
+mod probes;
+mod service;
+mod volumes;
+mod workload;
+
 use std::fmt;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -11,8 +20,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Servi
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
+use crate::component::ComponentKind;
 use crate::plan::Plan;
-use crate::validate::Valid;
+use crate::valid::{Valid, ValidRedis};
+
+use pod::Source;
 
 /// Every object of a deployment, one field for each kind.
 #[derive(Clone, Default, PartialEq)]
@@ -52,7 +64,25 @@ impl fmt::Debug for Desired {
     }
 }
 
-/// The objects of a plan. The same input gives the same objects.
-pub fn desired(_valid: &Valid, _plan: &Plan) -> Desired {
-    Desired::default()
+/// The objects of a plan. The same input gives the same objects; a plan for one machine has none.
+pub fn desired(valid: &Valid, plan: &Plan) -> Desired {
+    let Some(cluster) = valid.place.cluster() else { return Desired::default() };
+    let source = Source { valid, plan, cluster };
+    let serving = plan.components.iter().filter(|component| component.kind != ComponentKind::Redis);
+    let redis = plan.components.iter().filter(|component| component.kind == ComponentKind::Redis);
+    let stateful_sets = match &valid.redis {
+        ValidRedis::Embedded(embedded) => {
+            redis.map(|component| workload::stateful_set(source, component, embedded)).collect()
+        }
+        ValidRedis::External(_) => Vec::new(),
+    };
+    Desired {
+        service_accounts: vec![service::service_account(valid)],
+        secrets: config::secrets(valid, plan),
+        config_maps: config::config_maps(valid, plan),
+        services: service::services(valid, plan),
+        stateful_sets,
+        deployments: serving.map(|component| workload::deployment(source, component)).collect(),
+        ..Desired::default()
+    }
 }

@@ -18,16 +18,23 @@ pub mod local;
 mod names;
 mod place;
 mod plan;
+mod quantity;
 mod reading;
 mod resource;
+mod resources;
 pub mod scale;
 mod secret;
 mod status;
+mod url;
+mod valid;
 mod validate;
 
-pub use component::{Component, ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value};
+pub use component::{
+    Component, ComponentKind, Container, Content, EnvVar, File, Port, Probe, Reload, Role, Value,
+};
 pub use desired::{Desired, desired};
 pub use place::{ClusterPlace, ImageSet, LocalPlace, Place};
+pub use names::redis_password_ref;
 pub use plan::{Condition, GeneratedSecret, Observed, Plan, plan};
 pub use reading::{
     ComponentReading, GatewayReading, LicenseReading, QueueView, Reading, WorkerPhase, WorkerReading,
@@ -35,4 +42,5 @@ pub use reading::{
 pub use resource::{Documents, ReadError, read};
 pub use secret::{SecretRef, SecretText, Secrets};
 pub use status::{ApplyFailure, ApplyFailureKind, Children, Found, Note, look_again, notes, status};
-pub use validate::{Fetched, Invalid, Valid, validate};
+pub use valid::Valid;
+pub use validate::{Fetched, Invalid, secret_names, validate};

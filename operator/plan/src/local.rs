@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::component::{Component, ComponentKind, Container, Probe as PlanProbe, Value};
+use crate::component::{Component, ComponentKind, Container, Content, Probe as PlanProbe, Value};
 use crate::names;
 use crate::place::Place;
 use crate::plan::Plan;
@@ -140,7 +140,10 @@ impl Fill<'_> {
         let name = names::program(container.kind, offset);
         let value = |value: &Value| self.value(value, container, &name, offset);
         let files = container.files.iter().map(|file| {
-            let content = self.secret(&file.content)?;
+            let content = match &file.content {
+                Content::Secret(reference) => self.secret(reference)?,
+                Content::Text(text) => SecretText::new(text.clone()),
+            };
             Ok(LocalFile { path: self.path(&name, file.name), content })
         });
         let number = |port: &str| container.port(port).unwrap_or_default() + offset;

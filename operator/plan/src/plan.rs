@@ -8,7 +8,7 @@ use crate::component::{Component, Value};
 use crate::names;
 use crate::place::Place;
 use crate::secret::{SecretRef, SecretText, Secrets};
-use crate::validate::{Valid, ValidRedis};
+use crate::valid::{Valid, ValidRedis};
 
 /// What was found of an earlier run, or was drawn for this one.
 #[derive(Debug, Clone)]
@@ -83,15 +83,15 @@ impl Plan {
 /// Plans a deployment. The same input gives the same plan.
 pub fn plan(valid: &Valid, observed: &Observed, now: &Time) -> Plan {
     let mut components = Vec::new();
-    if let ValidRedis::Embedded { port, auth } = valid.redis {
-        components.push(build::redis(valid, port, auth));
+    if let ValidRedis::Embedded(embedded) = &valid.redis {
+        components.push(build::redis(valid, embedded));
     }
-    components.extend(valid.asr.iter().map(|worker| build::asr(valid, worker)));
+    components.extend(valid.workers().map(|worker| build::worker(valid, worker)));
     components.push(build::gateway(valid));
     Plan {
         deployment: names::scope(&valid.namespace, &valid.name),
         place: valid.place.clone(),
-        secrets: build::redis_secrets(valid, observed),
+        secrets: build::secrets(valid, observed),
         queue: build::queue(valid),
         components,
         conditions: conditions(valid, now),
@@ -107,5 +107,5 @@ fn conditions(valid: &Valid, now: &Time) -> Vec<Condition> {
         observed_generation: valid.generation,
         last_transition_time: now.clone(),
     };
-    valid.tts_asked.then_some(not_served).into_iter().collect()
+    valid.tts_not_served.then_some(not_served).into_iter().collect()
 }

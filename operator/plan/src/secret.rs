@@ -1,6 +1,6 @@
 //! Secret values, and references to them. A value never appears in logs, plans printed, or debug output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -64,6 +64,12 @@ impl Secrets {
     /// An entry.
     pub fn get(&self, reference: &SecretRef) -> Option<&SecretText> {
         self.0.get(&reference.name)?.get(&reference.key)
+    }
+
+    /// Those of these names.
+    pub fn of(&self, names: &BTreeSet<String>) -> Self {
+        let wanted = self.0.iter().filter(|(name, _)| names.contains(*name));
+        Self(wanted.map(|(name, entries)| (name.clone(), entries.clone())).collect())
     }
 
     /// Keys of a Secret, if it is there.

@@ -3,18 +3,24 @@
 //! The schema has been applied before, by the apiserver or by [`crate::read`]. Here is what it cannot see:
 //! other objects, the place, and what this version does not serve yet.
 
-use std::collections::BTreeMap;
-use std::path::{Component as Step, Path, PathBuf};
+mod invalid;
+mod local;
 
-use crds::{Device, Gateway, Model, Redis, Scaling, SecretKeyRef, SmallestDeployment, Worker};
+use std::collections::BTreeSet;
+
+use crds::{Device, ExternalRedis, Gateway, Gpu, Model, Redis, Scaling, SecretKeyRef, SmallestDeployment, Worker};
 
 use crate::component::ComponentKind;
 use crate::names;
 use crate::place::Place;
 use crate::secret::{SecretRef, Secrets};
+use crate::valid::{
+    LicenseSource, Valid, ValidEmbedded, ValidExternal, ValidGateway, ValidLicense, ValidRedis, ValidWorker,
+};
 
-/// Replicas of one component on one machine, at most; beyond it ports would run into each other.
-const MAX_LOCAL_REPLICAS: u32 = 64;
+pub use invalid::Invalid;
+
+use invalid::MAX_LOCAL_REPLICAS;
 
 /// What was read besides the resource.
 #[derive(Debug, Clone)]
@@ -25,169 +31,28 @@ pub struct Fetched {
     pub place: Place,
 }
 
-/// A deployment that can be planned; nothing in it can be wrong any more.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Valid {
-    pub(crate) name: String,
-    pub(crate) uid: Option<String>,
-    pub(crate) namespace: String,
-    pub(crate) generation: Option<i64>,
-    pub(crate) place: Place,
-    pub(crate) license: ValidLicense,
-    pub(crate) gateway: ValidGateway,
-    pub(crate) asr: Option<ValidWorker>,
-    /// TTS is asked for; this version has no engine for it.
-    pub(crate) tts_asked: bool,
-    pub(crate) redis: ValidRedis,
-    pub(crate) log_filter: Option<String>,
-    pub(crate) otlp_endpoint: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ValidLicense {
-    pub(crate) source: LicenseSource,
-    pub(crate) grace_period_seconds: u32,
-    pub(crate) port: u16,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum LicenseSource {
-    Offline(SecretRef),
-    Server { key: SecretRef, url: String },
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ValidGateway {
-    pub(crate) replicas: u16,
-    pub(crate) port: u16,
-    pub(crate) api_keys: Option<SecretRef>,
-    pub(crate) allow_anonymous: bool,
-    pub(crate) limits: crds::GatewayLimits,
-    pub(crate) drain_seconds: u32,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ValidWorker {
-    pub(crate) replicas: u16,
-    pub(crate) port: u16,
-    pub(crate) metrics_port: u16,
-    pub(crate) model: Model,
-    pub(crate) device: Device,
-    pub(crate) slots: Option<u32>,
-    pub(crate) max_batch: Option<u32>,
-    pub(crate) threads: Option<u32>,
-    pub(crate) drain_seconds: u32,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ValidRedis {
-    Embedded { port: u16, auth: bool },
-    ExternalUrl(String),
-    ExternalSecret(SecretRef),
-}
-
-/// Why a deployment cannot be planned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    /// A Secret is not there.
-    #[error("failed to find Secret {name:?} for {field}: create it beside the resource")]
-    FindSecret {
-        /// Field that refers to it.
-        field: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// A Secret lacks the key.
-    #[error("failed to find key {key:?} in Secret {name:?} for {field}: it has {}", found.join(", "))]
-    FindSecretKey {
-        /// Field that refers to it.
-        field: &'static str,
-        /// Its name.
-        name: String,
-        /// The key.
-        key: String,
-        /// The keys that are there.
-        found: Vec<String>,
-    },
-    /// The entry is empty.
-    #[error("failed to use key {key:?} of Secret {name:?} for {field}: it is empty")]
-    ReadSecret {
-        /// Field that refers to it.
-        field: &'static str,
-        /// Its name.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// Two programs would listen on one port.
-    #[error("failed to give {second} port {port}: {first} has it; change one of them in the resource")]
-    SharePort {
-        /// The port.
-        port: u16,
-        /// Who has it.
-        first: String,
-        /// Who wants it.
-        second: String,
-    },
-    /// Port numbers of the replicas end above 65535.
-    #[error("failed to number the ports of {replicas} replicas of {component} from {port}: use a lower port")]
-    NumberPorts {
-        /// The component.
-        component: &'static str,
-        /// First port.
-        port: u16,
-        /// Replicas.
-        replicas: u16,
-    },
-    /// More replicas than one machine gets.
-    #[error(
-        "failed to run {replicas} replicas of {component} on one machine: use at most {MAX_LOCAL_REPLICAS}"
-    )]
-    CountReplicas {
-        /// The component.
-        component: &'static str,
-        /// Replicas.
-        replicas: u32,
-    },
-    /// One worker serves one model in this version.
-    #[error("failed to serve {count} models with one kind of worker: this version serves one")]
-    ServeModels {
-        /// How many are asked for.
-        count: usize,
-    },
-    /// The model's address works on one machine only.
-    #[error("failed to use model address {url:?} in a cluster: a file address there is absolute, file:///…")]
-    LocateModel {
-        /// The address.
-        url: String,
-    },
-    /// A certificate authority for Redis is asked for.
-    #[error(
-        "failed to use redis.external.tls.caSecretRef: this version trusts the system's authorities only"
-    )]
-    TrustRedis,
-}
-
-impl Invalid {
-    /// A stable word for conditions, metrics and events.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::FindSecret { .. } => "SecretMissing",
-            Self::FindSecretKey { .. } => "SecretKeyMissing",
-            Self::ReadSecret { .. } => "SecretEmpty",
-            Self::SharePort { .. } => "PortConflict",
-            Self::NumberPorts { .. } => "PortOutOfRange",
-            Self::CountReplicas { .. } => "TooManyLocalReplicas",
-            Self::ServeModels { .. } => "TooManyModels",
-            Self::LocateModel { .. } => "ModelAddressRelative",
-            Self::TrustRedis => "RedisAuthorityNotServed",
-        }
-    }
+/// Names of the Secrets that a resource refers to, and whose values [`validate`] wants to see.
+pub fn secret_names(deployment: &SmallestDeployment) -> BTreeSet<String> {
+    let spec = &deployment.spec;
+    let external = spec.redis.external.as_ref();
+    let references = [
+        spec.license.secret_ref.as_ref(),
+        spec.license.offline.as_ref().map(|offline| &offline.secret_ref),
+        spec.gateway.auth.secret_ref.as_ref(),
+        external.and_then(|redis| redis.url_secret_ref.as_ref()),
+        external.and_then(|redis| redis.username_secret_ref.as_ref()),
+        external.and_then(|redis| redis.password_secret_ref.as_ref()),
+        external.and_then(|redis| redis.tls.as_ref()?.ca_secret_ref.as_ref()),
+    ];
+    references.into_iter().flatten().map(|reference| reference.name.clone()).collect()
 }
 
 /// Checks a resource against everything it refers to.
 pub fn validate(deployment: &SmallestDeployment, fetched: &Fetched) -> Result<Valid, Invalid> {
     let spec = &deployment.spec;
+    let tts_engine = fetched.place.cluster().and_then(|cluster| cluster.tts_engine.as_ref());
+    let asr = spec.asr.as_ref().map(|asr| worker(asr, ComponentKind::Asr, fetched)).transpose()?;
+    let tts = spec.tts.as_ref().filter(|_| tts_engine.is_some());
     let valid = Valid {
         name: deployment.metadata.name.clone().unwrap_or_default(),
         uid: deployment.metadata.uid.clone(),
@@ -196,14 +61,18 @@ pub fn validate(deployment: &SmallestDeployment, fetched: &Fetched) -> Result<Va
         place: fetched.place.clone(),
         license: license(&spec.license, fetched)?,
         gateway: gateway(&spec.gateway, fetched)?,
-        asr: spec.asr.as_ref().map(|asr| worker(asr, fetched)).transpose()?,
-        tts_asked: spec.tts.is_some(),
+        asr,
+        tts: tts.map(|tts| worker(tts, ComponentKind::Tts, fetched)).transpose()?,
+        tts_not_served: spec.tts.is_some() && tts_engine.is_none(),
         redis: redis(&spec.redis, fetched)?,
-        log_filter: spec.monitoring.log_filter.clone(),
-        otlp_endpoint: spec.monitoring.otlp_endpoint.clone(),
+        monitoring: spec.monitoring.clone(),
+        network_policy: spec.network_policy.enabled,
+        image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+        images: spec.images.clone(),
+        secrets: fetched.secrets.of(&secret_names(deployment)),
     };
     if let Place::Local(_) = valid.place {
-        check_ports(&valid)?;
+        local::check_ports(&valid)?;
     }
     Ok(valid)
 }
@@ -224,7 +93,12 @@ fn license(license: &crds::License, fetched: &Fetched) -> Result<ValidLicense, I
             return Err(Invalid::FindSecret { field: "license.secretRef", name: String::new() });
         }
     };
-    Ok(ValidLicense { source, grace_period_seconds: license.grace_period_seconds, port: license.port })
+    Ok(ValidLicense {
+        source,
+        grace_period_seconds: license.grace_period_seconds,
+        port: license.port,
+        resources: license.resources.clone(),
+    })
 }
 
 fn gateway(gateway: &Gateway, fetched: &Fetched) -> Result<ValidGateway, Invalid> {
@@ -232,53 +106,91 @@ fn gateway(gateway: &Gateway, fetched: &Fetched) -> Result<ValidGateway, Invalid
     let api_keys = api_keys
         .map(|reference| secret("gateway.auth.secretRef", reference, names::API_KEYS, fetched))
         .transpose()?;
-    // On one machine all replicas would share one address: one is enough, and it is what a client expects.
-    let replicas = match fetched.place {
-        Place::Local(_) => 1,
-        Place::Cluster(_) => replicas("gateway", gateway.replicas, gateway.scaling.as_ref(), fetched)?,
+    let (replicas, port) = match fetched.place {
+        // On one machine all replicas would share one address: one is enough, and it is what a client expects.
+        Place::Local(_) => (1, gateway.service.port),
+        // In a cluster the Service has the port that was asked for. A pod could not listen on 80 or 443.
+        Place::Cluster(_) => {
+            if api_keys.is_none() && !gateway.auth.allow_anonymous {
+                return Err(Invalid::OpenGateway);
+            }
+            let replicas = replicas("gateway", gateway.replicas, gateway.scaling.as_ref(), fetched)?;
+            (replicas, names::GATEWAY_PORT)
+        }
     };
     Ok(ValidGateway {
         replicas,
-        port: gateway.service.port,
+        port,
+        service: gateway.service.clone(),
         api_keys,
         allow_anonymous: gateway.auth.allow_anonymous,
         limits: gateway.limits.clone(),
-        drain_seconds: gateway.lifecycle.drain_seconds,
+        scaling: gateway.scaling.clone(),
+        lifecycle: gateway.lifecycle.clone(),
+        pod: gateway.pod.clone(),
     })
 }
 
-fn worker(worker: &Worker, fetched: &Fetched) -> Result<ValidWorker, Invalid> {
+fn worker(worker: &Worker, kind: ComponentKind, fetched: &Fetched) -> Result<ValidWorker, Invalid> {
     let [model] = worker.models.as_slice() else {
         return Err(Invalid::ServeModels { count: worker.models.len() });
     };
+    let (port, metrics_port) = names::worker_ports(kind);
+    let cluster = fetched.place.cluster();
+    let engine = cluster.and_then(|cluster| match kind {
+        ComponentKind::Tts => cluster.tts_engine.clone(),
+        _ => cluster.asr_engine.clone(),
+    });
+    let one = || Gpu { count: 1, resource_name: names::GPU.to_owned() };
     Ok(ValidWorker {
-        replicas: replicas("asr", worker.replicas, worker.scaling.as_ref(), fetched)?,
-        port: worker.port.unwrap_or(names::ASR_PORT),
-        metrics_port: worker.metrics_port.unwrap_or(names::ASR_METRICS_PORT),
-        model: Model { url: locate(&model.url, &fetched.place)?, ..model.clone() },
+        kind,
+        replicas: replicas(names::component(kind), worker.replicas, worker.scaling.as_ref(), fetched)?,
+        port: worker.port.unwrap_or(port),
+        metrics_port: worker.metrics_port.unwrap_or(metrics_port),
+        model: Model { url: local::locate(&model.url, &fetched.place)?, ..model.clone() },
+        cache: worker.cache.clone(),
+        engine,
         device: worker.device,
+        gpu: worker.gpu.clone().or_else(|| (worker.device == Device::Cuda).then(one)),
         slots: worker.slots,
         max_batch: worker.batch.as_ref().map(|batch| batch.max_size),
         threads: worker.threads,
-        drain_seconds: worker.lifecycle.drain_seconds,
+        scaling: worker.scaling.clone(),
+        update_strategy: worker.update_strategy.clone(),
+        lifecycle: worker.lifecycle.clone(),
+        pod: worker.pod.clone(),
     })
 }
 
 fn redis(redis: &Redis, fetched: &Fetched) -> Result<ValidRedis, Invalid> {
-    let Some(external) = &redis.external else {
-        let embedded = redis.embedded.clone().unwrap_or_default();
-        return Ok(ValidRedis::Embedded { port: embedded.port, auth: embedded.auth.enabled });
-    };
+    if let Some(external) = &redis.external {
+        return external_redis(external, fetched).map(ValidRedis::External);
+    }
+    let embedded = redis.embedded.clone().unwrap_or_default();
+    Ok(ValidRedis::Embedded(ValidEmbedded {
+        port: embedded.port,
+        auth: embedded.auth.enabled,
+        persistence: embedded.persistence,
+        resources: embedded.resources,
+    }))
+}
+
+fn external_redis(external: &ExternalRedis, fetched: &Fetched) -> Result<ValidExternal, Invalid> {
     if external.tls.as_ref().is_some_and(|tls| tls.ca_secret_ref.is_some()) {
         return Err(Invalid::TrustRedis);
     }
-    match &external.url_secret_ref {
-        Some(reference) => {
-            let entry = secret("redis.external.urlSecretRef", reference, names::REDIS_URL, fetched)?;
-            Ok(ValidRedis::ExternalSecret(entry))
-        }
-        None => Ok(ValidRedis::ExternalUrl(external.url.clone().unwrap_or_default())),
-    }
+    let entry = |field, reference: &Option<SecretKeyRef>, key| {
+        reference.as_ref().map(|reference| secret(field, reference, key, fetched)).transpose()
+    };
+    let whole = entry("redis.external.urlSecretRef", &external.url_secret_ref, names::REDIS_URL)?;
+    let username = entry("redis.external.usernameSecretRef", &external.username_secret_ref, "username")?;
+    let password = entry("redis.external.passwordSecretRef", &external.password_secret_ref, "password")?;
+    let url = external.url.clone().unwrap_or_default();
+    Ok(match (whole, password) {
+        (Some(whole), _) => ValidExternal::Secret(whole),
+        (None, Some(password)) => ValidExternal::Login { url, username, password },
+        (None, None) => ValidExternal::Url(url),
+    })
 }
 
 fn replicas(
@@ -315,56 +227,4 @@ fn secret(
         }
         (None, None) => Err(Invalid::FindSecret { field, name }),
     }
-}
-
-/// Makes a relative `file:` address absolute. `file:///…` and `https://…` stay as they are.
-fn locate(url: &str, place: &Place) -> Result<String, Invalid> {
-    let Some(path) = url.strip_prefix("file:").filter(|path| !path.starts_with("//")) else {
-        return Ok(url.to_owned());
-    };
-    match place {
-        Place::Cluster(_) => Err(Invalid::LocateModel { url: url.to_owned() }),
-        Place::Local(local) => Ok(format!("file://{}", normal(&local.base_dir.join(path)).display())),
-    }
-}
-
-/// Resolves `.` and `..` by the text alone: this crate reads no file system.
-fn normal(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut normal, step| {
-        match step {
-            Step::CurDir => {}
-            Step::ParentDir => {
-                normal.pop();
-            }
-            step => normal.push(step),
-        }
-        normal
-    })
-}
-
-/// On one machine every program needs ports of its own.
-fn check_ports(valid: &Valid) -> Result<(), Invalid> {
-    let mut taken: BTreeMap<u16, String> = BTreeMap::new();
-    let mut claim = |port: u16, owner: String| match taken.insert(port, owner.clone()) {
-        Some(first) => Err(Invalid::SharePort { port, first, second: owner }),
-        None => Ok(()),
-    };
-    if let ValidRedis::Embedded { port, .. } = valid.redis {
-        claim(port, "redis".to_owned())?;
-    }
-    claim(valid.license.port, "license-proxy".to_owned())?;
-    claim(valid.gateway.port, "gateway".to_owned())?;
-    if let Some(worker) = &valid.asr {
-        for (what, first) in [("health", worker.port), ("metrics", worker.metrics_port)] {
-            for replica in 0..worker.replicas {
-                let port = first.checked_add(replica).ok_or(Invalid::NumberPorts {
-                    component: "asr",
-                    port: first,
-                    replicas: worker.replicas,
-                })?;
-                claim(port, format!("{} ({what})", names::program(ComponentKind::Asr, replica)))?;
-            }
-        }
-    }
-    Ok(())
 }

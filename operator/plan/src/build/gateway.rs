@@ -2,33 +2,44 @@
 
 use crate::build::license_proxy::license_proxy;
 use crate::build::{milliseconds, serving_env};
-use crate::component::{Component, ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value, text};
+use crate::component::{
+    Component, ComponentKind, Container, Content, EnvVar, File, Port, Probe, Reload, Role, Value, text,
+};
 use crate::names;
-use crate::validate::{Valid, ValidRedis};
+use crate::place::Place;
+use crate::resources;
+use crate::valid::{Valid, ValidRedis};
 
 const API_KEYS: &str = "api-keys";
 
 pub(crate) fn gateway(valid: &Valid) -> Component {
     let gateway = &valid.gateway;
-    let keys = gateway.api_keys.iter();
+    let keys = gateway.api_keys.iter().map(|keys| File {
+        name: API_KEYS,
+        content: Content::Secret(keys.clone()),
+        reload: Reload::Restart,
+    });
     let main = Container {
         kind: ComponentKind::Gateway,
         role: Role::Main,
         command: names::GATEWAY.to_owned(),
         args: Vec::new(),
         env: env(valid),
-        files: keys.map(|keys| File { name: API_KEYS, content: keys.clone() }).collect(),
+        files: keys.collect(),
         ports: vec![Port { name: "http", number: gateway.port }],
         probe: Probe::Http { port: "http", path: "/health" },
-        drain_seconds: gateway.drain_seconds,
+        drain_seconds: gateway.lifecycle.drain_seconds,
     };
-    let redis = matches!(valid.redis, ValidRedis::Embedded { .. }).then_some(ComponentKind::Redis);
-    let workers = valid.asr.as_ref().map(|_| ComponentKind::Asr);
+    let redis = matches!(valid.redis, ValidRedis::Embedded(_)).then_some(ComponentKind::Redis);
     Component {
         kind: ComponentKind::Gateway,
         name: names::object(&valid.name, ComponentKind::Gateway),
         replicas: gateway.replicas,
-        needs: redis.into_iter().chain([ComponentKind::LicenseProxy]).chain(workers).collect(),
+        needs: redis
+            .into_iter()
+            .chain([ComponentKind::LicenseProxy])
+            .chain(valid.workers().map(|worker| worker.kind))
+            .collect(),
         containers: vec![license_proxy(valid), main],
     }
 }
@@ -50,6 +61,13 @@ fn env(valid: &Valid) -> Vec<EnvVar> {
     env.push(text("MAX_STREAMS", &limits.max_streams));
     env.push(text("QUEUE_TIMEOUT_MS", &milliseconds(limits.queue_timeout_seconds)));
     env.push(text("REQUEST_TIMEOUT_MS", &milliseconds(limits.request_timeout_seconds)));
-    env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(gateway.drain_seconds)));
+    env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(gateway.lifecycle.drain_seconds)));
+    if let Place::Cluster(_) = valid.place {
+        // A request may still be on its way here when Kubernetes stops the pod: it is to be answered.
+        env.push(text("DRAIN_DELAY_MS", &milliseconds(gateway.lifecycle.pre_stop_seconds)));
+        // Uploads are answered with "too many" before the kernel ends the program for its memory.
+        let buffered = resources::memory_limit(valid, ComponentKind::Gateway).map(|bytes| bytes / 2);
+        env.extend(buffered.map(|bytes| text("MAX_BUFFERED_BYTES", &bytes)));
+    }
     env
 }

@@ -1,9 +1,11 @@
 //! The license proxy: a sidecar of every serving pod; on one machine, one for all.
 
 use crate::build::common_env;
-use crate::component::{ComponentKind, Container, EnvVar, File, Port, Probe, Role, Value, text};
+use crate::component::{
+    ComponentKind, Container, Content, EnvVar, File, Port, Probe, Reload, Role, Value, text,
+};
 use crate::names;
-use crate::validate::{LicenseSource, Valid};
+use crate::valid::{LicenseSource, Valid};
 
 const LICENSE: &str = "license.jwt";
 
@@ -13,13 +15,16 @@ pub(crate) fn license_proxy(valid: &Valid) -> Container {
     env.push(text("HOST", "127.0.0.1"));
     env.push(EnvVar { name: "PORT", value: Value::Port("license") });
     env.push(text("SMALLEST_DEPLOYMENT", &names::scope(&valid.namespace, &valid.name)));
-    if valid.place.cluster().is_some() {
+    if let Some(cluster) = valid.place.cluster() {
         env.push(text("LICENSE_HOST", &names::license_host(&valid.namespace, &valid.name)));
+        env.extend(cluster.license_trusted_keys.as_ref().map(|keys| text("LICENSE_TRUSTED_KEYS", keys)));
     }
     let mut files = Vec::new();
     match &valid.license.source {
         LicenseSource::Offline(token) => {
-            files.push(File { name: LICENSE, content: token.clone() });
+            // It reads the file again and again: a new license takes effect without a restart.
+            let content = Content::Secret(token.clone());
+            files.push(File { name: LICENSE, content, reload: Reload::Itself });
             env.push(EnvVar { name: "LICENSE_FILE", value: Value::File(LICENSE) });
         }
         LicenseSource::Server { key, url } => {

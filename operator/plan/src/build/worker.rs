@@ -2,20 +2,21 @@
 
 use crate::build::license_proxy::license_proxy;
 use crate::build::{milliseconds, serving_env};
-use crate::component::{Component, ComponentKind, Container, EnvVar, Port, Probe, Role, Value, text};
+use crate::component::{Component, Container, EnvVar, Port, Probe, Role, Value, text};
+use crate::component::ComponentKind;
 use crate::names;
 use crate::place::Place;
-use crate::validate::{Valid, ValidWorker};
+use crate::valid::{Valid, ValidWorker};
 
 /// Where models are kept in a pod.
-const CLUSTER_CACHE: &str = "/smallest/models";
+pub(crate) const CLUSTER_CACHE: &str = "/smallest/models";
 
-pub(crate) fn asr(valid: &Valid, worker: &ValidWorker) -> Component {
+pub(crate) fn worker(valid: &Valid, worker: &ValidWorker) -> Component {
     let main = Container {
-        kind: ComponentKind::Asr,
+        kind: worker.kind,
         role: Role::Main,
         command: names::WORKER.to_owned(),
-        args: vec![Value::Text("asr".to_owned())],
+        args: vec![Value::Text(names::component(worker.kind).to_owned())],
         env: env(valid, worker),
         files: Vec::new(),
         ports: vec![
@@ -23,11 +24,11 @@ pub(crate) fn asr(valid: &Valid, worker: &ValidWorker) -> Component {
             Port { name: "metrics", number: worker.metrics_port },
         ],
         probe: Probe::Http { port: "health", path: "/health" },
-        drain_seconds: worker.drain_seconds,
+        drain_seconds: worker.lifecycle.drain_seconds,
     };
     Component {
-        kind: ComponentKind::Asr,
-        name: names::object(&valid.name, ComponentKind::Asr),
+        kind: worker.kind,
+        name: names::object(&valid.name, worker.kind),
         replicas: worker.replicas,
         needs: vec![ComponentKind::Redis, ComponentKind::LicenseProxy],
         containers: vec![license_proxy(valid), main],
@@ -53,9 +54,10 @@ fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
     env.push(text("MODEL_CHECKSUM", &format!("sha256:{}", worker.model.sha256)));
     env.push(text("MODEL_CACHE_DIR", &cache));
     env.push(text("DEVICE", device));
-    env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(worker.drain_seconds)));
+    env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(worker.lifecycle.drain_seconds)));
     env.push(text("SLOTS", &worker.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())));
     env.extend(worker.max_batch.map(|size| text("BATCH_SLOTS", &size)));
     env.extend(worker.threads.map(|threads| text("TORCH_THREADS", &threads)));
+    env.extend(worker.engine.as_ref().map(|engine| text("ENGINE", engine)));
     env
 }

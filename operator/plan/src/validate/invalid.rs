@@ -1,0 +1,110 @@
+//! [`Invalid`]: why a deployment cannot be planned, and the word for it.
+
+/// Replicas of one component on one machine, at most; beyond it ports would run into each other.
+pub(super) const MAX_LOCAL_REPLICAS: u32 = 64;
+
+/// Why a deployment cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A Secret is not there.
+    #[error("failed to find Secret {name:?} for {field}: create it beside the resource")]
+    FindSecret {
+        /// Field that refers to it.
+        field: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A Secret lacks the key.
+    #[error("failed to find key {key:?} in Secret {name:?} for {field}: it has {}", found.join(", "))]
+    FindSecretKey {
+        /// Field that refers to it.
+        field: &'static str,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+        /// The keys that are there.
+        found: Vec<String>,
+    },
+    /// The entry is empty.
+    #[error("failed to use key {key:?} of Secret {name:?} for {field}: it is empty")]
+    ReadSecret {
+        /// Field that refers to it.
+        field: &'static str,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// Two programs would listen on one port.
+    #[error("failed to give {second} port {port}: {first} has it; change one of them in the resource")]
+    SharePort {
+        /// The port.
+        port: u16,
+        /// Who has it.
+        first: String,
+        /// Who wants it.
+        second: String,
+    },
+    /// Port numbers of the replicas end above 65535.
+    #[error("failed to number the ports of {replicas} replicas of {component} from {port}: use a lower port")]
+    NumberPorts {
+        /// The component.
+        component: &'static str,
+        /// First port.
+        port: u16,
+        /// Replicas.
+        replicas: u16,
+    },
+    /// More replicas than one machine gets.
+    #[error(
+        "failed to run {replicas} replicas of {component} on one machine: use at most {MAX_LOCAL_REPLICAS}"
+    )]
+    CountReplicas {
+        /// The component.
+        component: &'static str,
+        /// Replicas.
+        replicas: u32,
+    },
+    /// One worker serves one model in this version.
+    #[error("failed to serve {count} models with one kind of worker: this version serves one")]
+    ServeModels {
+        /// How many are asked for.
+        count: usize,
+    },
+    /// The model's address works on one machine only.
+    #[error("failed to use model address {url:?} in a cluster: a file address there is absolute, file:///…")]
+    LocateModel {
+        /// The address.
+        url: String,
+    },
+    /// A certificate authority for Redis is asked for.
+    #[error(
+        "failed to use redis.external.tls.caSecretRef: this version trusts the system's authorities only"
+    )]
+    TrustRedis,
+    /// Anybody in the cluster could use the service, and nobody has said that this is meant.
+    #[error(
+        "failed to open the gateway without API keys: name a Secret with keys in gateway.auth.secretRef, \
+         or set gateway.auth.allowAnonymous if everyone who reaches it may use it"
+    )]
+    OpenGateway,
+}
+
+impl Invalid {
+    /// A stable word for conditions, metrics and events.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::FindSecret { .. } => "SecretMissing",
+            Self::FindSecretKey { .. } => "SecretKeyMissing",
+            Self::ReadSecret { .. } => "SecretEmpty",
+            Self::SharePort { .. } => "PortConflict",
+            Self::NumberPorts { .. } => "PortOutOfRange",
+            Self::CountReplicas { .. } => "TooManyLocalReplicas",
+            Self::ServeModels { .. } => "TooManyModels",
+            Self::LocateModel { .. } => "ModelAddressRelative",
+            Self::TrustRedis => "RedisAuthorityNotServed",
+            Self::OpenGateway => "GatewayAuthMissing",
+        }
+    }
+}

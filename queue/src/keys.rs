@@ -71,6 +71,31 @@ impl Keys {
         self.of("session", session.as_str())
     }
 
+    /// Sorted set of gateways by the time their registration ends.
+    pub fn gateways(&self) -> String {
+        self.key("gateways")
+    }
+
+    /// Stream of one entry, a newer one at each change of a registration: whoever looks on is woken by it.
+    pub fn changes(&self) -> String {
+        self.key("changes")
+    }
+
+    /// What the names of all workers' registrations begin with, for the script that lists them.
+    pub fn worker_prefix(&self) -> String {
+        self.of("worker", "")
+    }
+
+    /// What the names of all gateways' registrations begin with.
+    pub fn gateway_record_prefix(&self) -> String {
+        self.of("gateway-record", "")
+    }
+
+    /// String: a gateway's registration.
+    pub fn gateway_record(&self, gateway: &GatewayId) -> String {
+        self.of("gateway-record", gateway.as_str())
+    }
+
     /// String: there while the gateway gives signs of life.
     pub fn gateway(&self, gateway: &GatewayId) -> String {
         self.of("gateway", gateway.as_str())
@@ -122,6 +147,11 @@ mod tests {
             (keys.sessions(), "sessions"),
             (keys.dead(), "dead"),
             (keys.workers(), "workers"),
+            (keys.gateways(), "gateways"),
+            (keys.changes(), "changes"),
+            (keys.gateway_record(&gateway), "gateway-record:g1"),
+            (keys.gateway_record_prefix(), "gateway-record:"),
+            (keys.worker_prefix(), "worker:"),
             (keys.job(&job), "job:j1"),
             (keys.audio(&job), "audio:j1"),
             (keys.session(&session), "session:s1"),

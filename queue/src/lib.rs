@@ -3,7 +3,8 @@
 //! Gateway and workers never call each other: they share this crate. In order of travel:
 //! - [`ids`]: names of the parties and of the work;
 //! - [`job`]: batch work; [`session`]: live work; both pure;
-//! - [`port`]: the two sides of the contract as traits;
+//! - [`port`]: the two sides of the contract as traits; [`registry`]: how both register themselves, pure;
+//! - [`observe`]: the side of those who only look: depth, workers, gateways;
 //! - [`verdict`]: what becomes of work at the moment it is claimed, pure;
 //! - [`keys`] and [`codec`]: how it looks in Redis, pure;
 //! - [`memory`]: both ports in one process, for tests;
@@ -15,9 +16,11 @@ pub mod ids;
 pub mod job;
 pub mod keys;
 pub mod memory;
+pub mod observe;
 pub mod port;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod registry;
 pub mod session;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,4 +1,4 @@
-//! The queue in memory: both ports without Redis, for tests and as the proof that the contract can be kept.
+//! The queue in memory: all ports without Redis, for tests and as the proof that the contract can be kept.
 //!
 //! The steps are pure (`state` and `sessions`, on `line`); this file adds the lock, the clock and the
 //! waiting. The clock is tokio's, so a test may pause and advance it.
@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use self::state::State;
 use crate::ids::{GatewayId, JobId, SessionId, WorkerId};
 use crate::job::{BatchJob, BatchReply};
+use crate::observe::{Mark, ObserverPort, Sight};
 use crate::port::{
-    ClaimedJob, ClaimedSession, Depth, GatewayPort, Held, Lost, QueueError, QueueLimits, SessionEnd,
+    ClaimedJob, ClaimedSession, Depth, GatewayPort, GatewayRecord, Held, Lost, QueueError, QueueLimits, SessionEnd,
     WorkerPort, WorkerRecord,
 };
 use crate::session::{Segment, Session, SessionState, ToGateway, ToWorker};
@@ -171,9 +172,24 @@ impl GatewayPort for MemoryQueue {
         Ok(self.lock().0.workers())
     }
 
-    async fn heartbeat_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError> {
-        self.step(|state, now| state.gateway_lives(gateway, now));
+    async fn heartbeat_gateway(&self, record: &GatewayRecord) -> Result<(), QueueError> {
+        self.step(|state, now| state.heartbeat_gateway(record, now));
         Ok(())
+    }
+}
+
+#[async_trait]
+impl ObserverPort for MemoryQueue {
+    async fn observe(&self) -> Result<Sight, QueueError> {
+        let (state, now) = self.lock();
+        let mark = Mark(vec![state.changes().to_string()]);
+        Ok(Sight { components: vec![state.sight(now)], mark })
+    }
+
+    async fn changed(&self, since: &Mark, wait: Duration) -> Result<bool, QueueError> {
+        let seen = since.0.first().and_then(|count| count.parse::<u64>().ok());
+        let newer = |state: &mut State, _| Vec::from_iter((seen != Some(state.changes())).then_some(()));
+        Ok(!self.until_some(wait, newer).await.is_empty())
     }
 }
 

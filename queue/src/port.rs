@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{GatewayId, JobId, SessionId, WorkerId};
 use crate::job::{BatchJob, BatchReply, RecognizeOptions, WorkError};
+pub use crate::registry::{GatewayRecord, LicenseRecord, WorkerPhase, WorkerRecord};
 use crate::session::{Epoch, Segment, Session, SessionState, ToGateway, ToWorker};
 
 /// Bounds and leases; one value for a deployment, the same on both sides.
@@ -64,25 +65,11 @@ pub struct Depth {
     pub session_oldest_ms: u64,
 }
 
-/// A worker as it registers itself; written with every heartbeat, gone after the lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerRecord {
-    /// The worker.
-    pub id: WorkerId,
-    /// `asr` or `tts`.
-    pub component: String,
-    /// Model it serves.
-    pub model: String,
-    /// Languages it writes.
-    pub languages: Vec<String>,
-    /// Live streams it can hold.
-    pub slots: u32,
-    /// Live streams it holds.
-    pub active_streams: u32,
-    /// Batch jobs on the engine.
-    pub active_requests: u32,
-    /// It takes no new work.
-    pub draining: bool,
+impl Depth {
+    /// Something waits.
+    pub fn any(&self) -> bool {
+        self.batch + self.sessions > 0
+    }
 }
 
 /// A batch job held by a worker.
@@ -155,10 +142,11 @@ pub trait GatewayPort: Send + Sync {
     async fn receive(&self, gateway: &GatewayId, wait: Duration) -> Result<Vec<ToGateway>, QueueError>;
     /// How much waits.
     async fn depth(&self) -> Result<Depth, QueueError>;
-    /// Workers whose heartbeat is fresh.
+    /// Workers whose heartbeat is fresh, whatever their phase.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError>;
-    /// Keeps this gateway's inbox alive for some leases; a worker frees sessions of a gateway that is gone.
-    async fn heartbeat_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError>;
+    /// Renews this gateway's registration and keeps its inbox alive for some leases; a worker frees sessions of a
+    /// gateway that is gone.
+    async fn heartbeat_gateway(&self, record: &GatewayRecord) -> Result<(), QueueError>;
 }
 
 /// The worker's side.

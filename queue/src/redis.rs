@@ -2,12 +2,14 @@
 //!
 //! Every key and its life is described in docs/queue.md; names are made in [`crate::keys`]. In order of travel:
 //! `link` (connections), `claims` (who gets which entry), `batch` and `sessions` (what is done with it), `inbox`
-//! (messages to one reader), `registry` (heartbeats and depth), `scripts` (steps that must be atomic).
+//! (messages to one reader), `registry` (heartbeats and depth), `observer` (those who only look), `scripts` (steps
+//! that must be atomic).
 
 mod batch;
 mod claims;
 mod inbox;
 mod link;
+mod observer;
 mod registry;
 mod reply;
 mod scripts;
@@ -25,11 +27,12 @@ use self::claims::Line;
 use self::inbox::{Outgoing, Positions};
 use self::link::Link;
 pub use self::link::{RedisFailure, Timeouts};
+pub use self::observer::{ObserverConfig, RedisObserver};
 use crate::ids::{GatewayId, JobId, SessionId, WorkerId};
 use crate::job::{BatchJob, BatchReply};
 use crate::keys::Keys;
 use crate::port::{
-    ClaimedJob, ClaimedSession, Depth, GatewayPort, Held, Lost, QueueError, QueueLimits, SessionEnd,
+    ClaimedJob, ClaimedSession, Depth, GatewayPort, GatewayRecord, Held, Lost, QueueError, QueueLimits, SessionEnd,
     WorkerPort, WorkerRecord,
 };
 use crate::session::{Segment, Session, SessionState, ToGateway, ToWorker};
@@ -185,8 +188,8 @@ impl GatewayPort for RedisQueue {
         self.list_workers().await
     }
 
-    async fn heartbeat_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError> {
-        self.keep_gateway(gateway).await
+    async fn heartbeat_gateway(&self, record: &GatewayRecord) -> Result<(), QueueError> {
+        self.beat_gateway(record).await
     }
 }
 

@@ -98,10 +98,10 @@ async fn idle(run_for: Duration) -> Result<Row, Box<dyn std::error::Error>> {
 }
 
 async fn wait_as_gateway(queue: &RedisQueue, gateway: &GatewayId) -> Result<(), QueueError> {
-    use queue::port::GatewayPort;
+    use queue::port::{GatewayPort, GatewayRecord};
     loop {
         GatewayPort::receive(queue, gateway, Duration::from_secs(2)).await?;
-        queue.heartbeat_gateway(gateway).await?;
+        queue.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await?;
     }
 }
 
@@ -125,14 +125,10 @@ async fn wait_for_messages(queue: &RedisQueue, worker: &WorkerId) -> Result<(), 
 
 async fn beat(queue: &RedisQueue, worker: &WorkerId) -> Result<(), QueueError> {
     let record = WorkerRecord {
-        id: worker.clone(),
-        component: "asr".into(),
         model: "bench".into(),
         languages: vec!["en".into()],
         slots: 1,
-        active_streams: 0,
-        active_requests: 0,
-        draining: false,
+        ..WorkerRecord::ready(worker.clone(), "asr")
     };
     let mut beat = tokio::time::interval(QueueLimits::default().lease / 3);
     loop {

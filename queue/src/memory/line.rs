@@ -52,6 +52,16 @@ impl<T: Clone> Line<T> {
         Self { entries: BTreeMap::new(), next: 1, lease_ms }
     }
 
+    /// Entries that were ever put into the line.
+    pub(super) fn pushed(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// Entries that a live claim holds.
+    pub(super) fn held_entries(&self, now_ms: u64) -> u64 {
+        self.entries.len() as u64 - self.waiting(now_ms).0
+    }
+
     /// Puts work at the end of the line.
     pub(super) fn push(&mut self, work: T, attempts: u32, now_ms: u64) -> EntryId {
         let id = self.next;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::line::{EntryId, Line};
 use crate::ids::{GatewayId, JobId, SessionId, WorkerId};
 use crate::job::{BatchJob, BatchReply, WorkErrorKind};
-use crate::port::{ClaimedJob, Depth, Held, Lost, QueueError, QueueLimits, WorkerRecord};
+use crate::observe::ComponentSight;
+use crate::port::{ClaimedJob, Depth, GatewayRecord, Held, Lost, QueueError, QueueLimits, WorkerRecord};
 use crate::session::{SessionState, ToGateway, ToWorker};
 use crate::verdict::{self, DONE_TTL, DeadLetter, GATEWAY_LEASES, INBOX_LEASES, RECEIVE_MAX};
 
@@ -42,6 +43,9 @@ pub(super) struct State {
     pub(super) sessions: HashMap<SessionId, Live>,
     gateways: HashMap<GatewayId, u64>,
     workers: HashMap<WorkerId, (WorkerRecord, u64)>,
+    gateway_records: HashMap<GatewayId, (GatewayRecord, u64)>,
+    /// Counts changes of registrations.
+    registered: u64,
     to_gateways: HashMap<GatewayId, Inbox<ToGateway>>,
     to_workers: HashMap<WorkerId, Inbox<ToWorker>>,
     pub(super) dead: VecDeque<DeadLetter>,
@@ -63,6 +67,8 @@ impl State {
             sessions: HashMap::new(),
             gateways: HashMap::new(),
             workers: HashMap::new(),
+            gateway_records: HashMap::new(),
+            registered: 0,
             to_gateways: HashMap::new(),
             to_workers: HashMap::new(),
             dead: VecDeque::new(),
@@ -80,6 +86,7 @@ impl State {
         self.done.retain(|_, until| *until > now_ms);
         self.gateways.retain(|_, until| *until > now_ms);
         self.workers.retain(|_, (_, until)| *until > now_ms);
+        self.gateway_records.retain(|_, (_, until)| *until > now_ms);
         self.to_gateways.retain(|_, inbox| inbox.expires_at_ms > now_ms);
         self.to_workers.retain(|_, inbox| inbox.expires_at_ms > now_ms);
         self.jobs.forget_unclaimed_before(now_ms.saturating_sub(millis(self.limits.batch_ttl)));
@@ -167,7 +174,8 @@ impl State {
 
     pub(super) fn heartbeat(&mut self, record: &WorkerRecord, held: &Held, now_ms: u64) -> Lost {
         let lease = millis(self.limits.lease);
-        self.workers.insert(record.id.clone(), (record.clone(), now_ms + lease));
+        let before = self.workers.insert(record.id.clone(), (record.clone(), now_ms + lease));
+        self.registered += u64::from(before.is_none_or(|(before, _)| before != *record));
         let keep = millis(self.limits.lease * INBOX_LEASES);
         if let Some(inbox) = self.to_workers.get_mut(&record.id) {
             inbox.expires_at_ms = now_ms + keep;
@@ -189,7 +197,7 @@ impl State {
     }
 
     pub(super) fn unregister(&mut self, worker: &WorkerId) {
-        self.workers.remove(worker);
+        self.registered += u64::from(self.workers.remove(worker).is_some());
         self.to_workers.remove(worker);
     }
 
@@ -197,6 +205,30 @@ impl State {
         let mut records: Vec<_> = self.workers.values().map(|(record, _)| record.clone()).collect();
         records.sort_by(|a, b| a.id.cmp(&b.id));
         records
+    }
+
+    pub(super) fn heartbeat_gateway(&mut self, record: &GatewayRecord, now_ms: u64) {
+        self.gateway_lives(&record.id, now_ms);
+        let until = now_ms + millis(self.limits.lease * GATEWAY_LEASES);
+        let before = self.gateway_records.insert(record.id.clone(), (record.clone(), until));
+        self.registered += u64::from(before.is_none_or(|(before, _)| before != *record));
+    }
+
+    /// Work that was queued and registrations that changed, ever.
+    pub(super) fn changes(&self) -> u64 {
+        self.jobs.pushed() + self.line.pushed() + self.registered
+    }
+
+    pub(super) fn sight(&self, now_ms: u64) -> ComponentSight {
+        let mut gateways: Vec<_> = self.gateway_records.values().map(|(record, _)| record.clone()).collect();
+        gateways.sort_by(|a, b| a.id.cmp(&b.id));
+        ComponentSight {
+            component: "asr",
+            depth: self.depth(now_ms),
+            held: self.jobs.held_entries(now_ms) + self.line.held_entries(now_ms),
+            workers: self.workers(),
+            gateways,
+        }
     }
 
     pub(super) fn gateway_lives(&mut self, gateway: &GatewayId, now_ms: u64) {

@@ -5,7 +5,7 @@ use super::sessions::{entry_of, session_of};
 use super::{RedisQueue, reply, scripts};
 use crate::codec;
 use crate::ids::{GatewayId, WorkerId};
-use crate::port::{Depth, Held, Lost, QueueError, WorkerRecord};
+use crate::port::{Depth, GatewayRecord, Held, Lost, QueueError, WorkerRecord};
 use crate::verdict::{DeadLetter, GATEWAY_LEASES};
 
 impl RedisQueue {
@@ -13,7 +13,7 @@ impl RedisQueue {
         let (keys, limits) = (&self.inner.keys, &self.inner.limits);
         let mut call = scripts::HEARTBEAT.prepare_invoke();
         call.key(keys.jobs()).key(keys.sessions()).key(keys.worker(&record.id)).key(keys.workers());
-        call.key(keys.to_worker(&record.id));
+        call.key(keys.to_worker(&record.id)).key(keys.changes());
         call.arg(record.id.as_str()).arg(codec::encode(record)).arg(millis(limits.lease));
         call.arg(self.inbox_ttl_ms()).arg(millis(limits.batch_ttl)).arg(millis(limits.session_ttl));
         // A claim that is not ours is lost; it must not shift the others.
@@ -44,7 +44,7 @@ impl RedisQueue {
         let inbox = keys.to_worker(worker);
         let mut call = scripts::UNREGISTER.prepare_invoke();
         call.key(keys.jobs()).key(keys.sessions()).key(keys.worker(worker)).key(keys.workers()).key(&inbox);
-        call.arg(worker.as_str());
+        call.key(keys.changes()).arg(worker.as_str()).arg(self.inbox_ttl_ms());
         self.inner.link.script::<()>("unregister a worker", &call).await?;
         self.inner.positions.forget(&inbox);
         self.lock_reclaimed().retain(|(_, of), _| of != worker);
@@ -72,6 +72,16 @@ impl RedisQueue {
         Ok(records)
     }
 
+    pub(super) async fn beat_gateway(&self, record: &GatewayRecord) -> Result<(), QueueError> {
+        let (keys, id) = (&self.inner.keys, &record.id);
+        let mut call = scripts::HEARTBEAT_GATEWAY.prepare_invoke();
+        call.key(keys.gateway(id)).key(keys.to_gateway(id)).key(keys.gateway_record(id)).key(keys.gateways());
+        call.key(keys.changes()).arg(id.as_str()).arg(codec::encode(record));
+        call.arg(millis(self.inner.limits.lease * GATEWAY_LEASES)).arg(self.inbox_ttl_ms());
+        self.inner.link.script("send a gateway's heartbeat", &call).await
+    }
+
+    /// A sign of life without a registration: reading is one.
     pub(super) async fn keep_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError> {
         let (keys, lease) = (&self.inner.keys, self.inner.limits.lease);
         let mut pipeline = ::redis::pipe();

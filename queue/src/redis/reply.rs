@@ -74,6 +74,14 @@ pub(super) fn bytes(value: Value) -> Option<Vec<u8>> {
     }
 }
 
+/// A number that is not negative.
+pub(super) fn number(value: Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
 /// A string.
 pub(super) fn text(value: Value) -> Option<String> {
     bytes(value).and_then(|bytes| String::from_utf8(bytes).ok())
@@ -90,7 +98,8 @@ fn entry(value: Value) -> Option<Entry> {
     Some(Entry { id, fields })
 }
 
-fn array(value: Value) -> Vec<Value> {
+/// Elements of a list.
+pub(super) fn array(value: Value) -> Vec<Value> {
     match value {
         Value::Array(values) => values,
         _ => Vec::new(),

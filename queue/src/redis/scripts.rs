@@ -33,3 +33,5 @@ script!(ADOPT_SESSION, "adopt_session.lua");
 script!(HEARTBEAT, "heartbeat.lua");
 script!(UNREGISTER, "unregister.lua");
 script!(DEPTH, "depth.lua");
+script!(HEARTBEAT_GATEWAY, "heartbeat_gateway.lua");
+script!(OBSERVE, "observe.lua");

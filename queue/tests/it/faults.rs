@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use queue::ids::{GatewayId, WorkerId};
-use queue::port::{GatewayPort, Held, QueueError, QueueLimits, WorkerPort};
+use queue::port::{GatewayPort, GatewayRecord, Held, QueueError, QueueLimits, WorkerPort};
 use queue::redis::{RedisQueue, Timeouts};
 use queue::session::{SessionEvent, ToGateway, ToWorker};
 use queue::testing::RedisServer;
@@ -272,7 +272,7 @@ async fn nothing_lives_for_ever() {
     queue.complete(&worker, &jobs[0], success(&jobs[0].job, "hello")).await.unwrap();
     queue.heartbeat(&record(&worker), &of_session(&sessions[0])).await.unwrap();
     queue.commit(&worker, &sessions[0], &segment(0, "hello", 1)).await.unwrap();
-    queue.heartbeat_gateway(&gateway).await.unwrap();
+    queue.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     queue.send(&worker, &[ToWorker::Cancel { session: "s".parse().unwrap(), epoch: 1 }]).await.unwrap();
     let other = WorkerId::generate();
     while queue.dead_letters().await.unwrap().is_empty() {
@@ -366,7 +366,7 @@ async fn users_and_passwords_of_the_url_are_used_and_never_shown() {
         let held = queue.claim_sessions(&worker, 1, SOON).await.unwrap().remove(0);
         queue.commit(&worker, &held, &segment(0, "hello", 1)).await.unwrap();
         queue.heartbeat(&record(&worker), &of_session(&held)).await.unwrap();
-        queue.heartbeat_gateway(&gateway).await.unwrap();
+        queue.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
         assert_eq!(queue.workers().await.unwrap().len(), 1);
         queue.unregister(&worker).await.unwrap();
         queue.dead_letters().await.unwrap();

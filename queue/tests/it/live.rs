@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::{Timing, WorkError, WorkErrorKind};
-use queue::port::{Depth, QueueError, QueueLimits, SessionEnd};
+use queue::port::{Depth, GatewayRecord, QueueError, QueueLimits, SessionEnd};
 use queue::session::{SessionEvent, ToGateway, ToWorker};
 
 use crate::rig::{Kind, LEASE, NOTHING, Rig, SOON, contract, limits, of_session, segment, session};
@@ -104,9 +104,9 @@ async fn the_attempt_cap_buries_a_session(kind: Kind) {
     let (gateway, a, b) = parties();
     let session = rig.open(&gateway).await;
     rig.claim_session(&a).await;
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     rig.claim_session(&b).await;
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     assert_eq!(rig.worker.claim_sessions(&a, 1, LEASE * 2).await.unwrap(), []);
     let last = rig.messages(&gateway, 3).await.pop().unwrap();
     let ToGateway::Session { event: SessionEvent::Failed(error), epoch: 2, .. } = last else {
@@ -125,7 +125,7 @@ async fn a_commit_starts_the_count_of_attempts_anew(kind: Kind) {
     rig.open(&gateway).await;
     let first = rig.claim_session(&a).await;
     rig.worker.commit(&a, &first, &segment(0, "progress", 100)).await.unwrap();
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     assert_eq!(rig.claim_session(&b).await.epoch(), 2);
 }
 

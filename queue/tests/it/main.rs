@@ -7,6 +7,7 @@ mod batch;
 mod faults;
 mod live;
 mod model;
+mod observe;
 mod registry;
 mod rig;
 mod secure;

@@ -1,7 +1,7 @@
 //! Cases of registrations and of deployments side by side.
 
 use queue::ids::{GatewayId, WorkerId};
-use queue::port::{GatewayPort, Held, WorkerPort};
+use queue::port::{GatewayPort, GatewayRecord, Held, WorkerPort};
 use queue::testing::RedisServer;
 
 use crate::rig::{Kind, LEASE, NOTHING, Rig, SOON, connect, contract, job, limits, of_job, record, session};
@@ -44,7 +44,7 @@ async fn a_gateway_is_alive_while_it_reads(kind: Kind) {
     let rig = Rig::new(kind).await;
     let gateway = GatewayId::generate();
     assert!(!rig.worker.gateway_alive(&gateway).await.unwrap());
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     assert!(rig.worker.gateway_alive(&gateway).await.unwrap());
     assert!(rig.gateway.receive(&gateway, LEASE * 4).await.unwrap().is_empty());
     assert!(rig.worker.gateway_alive(&gateway).await.unwrap(), "one long read keeps it alive");

@@ -8,7 +8,8 @@ use queue::ids::{GatewayId, JobId, SessionId, WorkerId};
 use queue::job::{BatchJob, BatchReply, RecognizeOptions, Timing, Transcript, WorkErrorKind};
 use queue::memory::MemoryQueue;
 use queue::port::{ClaimedJob, ClaimedSession, GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
-use queue::redis::{RedisConfig, RedisQueue};
+use queue::observe::ObserverPort;
+use queue::redis::{ObserverConfig, RedisConfig, RedisObserver, RedisQueue, Timeouts};
 use queue::session::{Epoch, FinalReason, Segment, Session, SessionEvent, ToGateway};
 use queue::testing::RedisServer;
 use queue::verdict::DeadLetter;
@@ -36,6 +37,7 @@ enum Queue {
 pub(crate) struct Rig {
     pub(crate) gateway: Arc<dyn GatewayPort>,
     pub(crate) worker: Arc<dyn WorkerPort>,
+    pub(crate) observer: Arc<dyn ObserverPort>,
     queue: Queue,
     /// Lives as long as the queue.
     _server: Option<RedisServer>,
@@ -52,21 +54,25 @@ impl Rig {
 
     pub(crate) async fn with(kind: Kind, limits: QueueLimits) -> Self {
         match kind {
-            Kind::Memory => Self::over(Queue::Memory(MemoryQueue::new(limits)), None),
+            Kind::Memory => {
+                let queue = MemoryQueue::new(limits);
+                Self::over(Queue::Memory(queue.clone()), Arc::new(queue), None)
+            }
             Kind::Redis => {
                 let server = RedisServer::start().unwrap();
-                let queue = connect(&server.url(), "default/one", limits).await;
-                Self::over(Queue::Redis(queue), Some(server))
+                let queue = connect(&server.url(), "default/one", limits.clone()).await;
+                let observer = observe(&server.url(), "default/one", limits).await;
+                Self::over(Queue::Redis(queue), Arc::new(observer), Some(server))
             }
         }
     }
 
-    fn over(queue: Queue, server: Option<RedisServer>) -> Self {
+    fn over(queue: Queue, observer: Arc<dyn ObserverPort>, server: Option<RedisServer>) -> Self {
         let (gateway, worker): (Arc<dyn GatewayPort>, Arc<dyn WorkerPort>) = match &queue {
             Queue::Memory(q) => (Arc::new(q.clone()), Arc::new(q.clone())),
             Queue::Redis(q) => (Arc::new(q.clone()), Arc::new(q.clone())),
         };
-        Self { gateway, worker, queue, _server: server }
+        Self { gateway, worker, observer, queue, _server: server }
     }
 
     pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
@@ -140,6 +146,17 @@ pub(crate) async fn connect(url: &str, deployment: &str, limits: QueueLimits) ->
     RedisQueue::connect(&config(url, deployment, limits)).await.unwrap()
 }
 
+pub(crate) async fn observe(url: &str, deployment: &str, limits: QueueLimits) -> RedisObserver {
+    let config = ObserverConfig {
+        url: url.to_owned(),
+        deployment: deployment.to_owned(),
+        components: vec!["asr"],
+        limits,
+        timeouts: Timeouts::default(),
+    };
+    RedisObserver::connect(&config).await.unwrap()
+}
+
 pub(crate) fn config(url: &str, deployment: &str, limits: QueueLimits) -> RedisConfig {
     RedisConfig { url: url.to_owned(), deployment: deployment.to_owned(), component: "asr", limits }
 }
@@ -185,14 +202,11 @@ pub(crate) fn session(gateway: &GatewayId) -> Session {
 
 pub(crate) fn record(worker: &WorkerId) -> WorkerRecord {
     WorkerRecord {
-        id: worker.clone(),
-        component: "asr".into(),
         model: "demo".into(),
         languages: vec!["en".into()],
         slots: 4,
         active_streams: 1,
-        active_requests: 0,
-        draining: false,
+        ..WorkerRecord::ready(worker.clone(), "asr")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::WorkErrorKind;
-use queue::port::{Depth, QueueError, QueueLimits, SessionEnd};
+use queue::port::{Depth, GatewayRecord, QueueError, QueueLimits, SessionEnd};
 use queue::session::{SessionEvent, ToGateway, ToWorker};
 
 use crate::rig::{Kind, LEASE, NOTHING, Rig, SOON, contract, limits, of_session, segment};
@@ -29,7 +29,7 @@ async fn a_dead_workers_session_resumes_from_its_commit(kind: Kind) {
     rig.open(&gateway).await;
     let first = rig.claim_session(&a).await;
     rig.worker.commit(&a, &first, &segment(0, "what was said", 16_000)).await.unwrap();
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     let second = rig.claim_session(&b).await;
     assert_eq!(second.epoch(), 2);
     assert_eq!((second.state.committed_samples, second.state.segments), (16_000, 1));
@@ -89,7 +89,7 @@ async fn a_commit_after_the_claim_was_lost_says_so(kind: Kind) {
     let (gateway, a, b) = parties();
     let session = rig.open(&gateway).await;
     let lost = rig.claim_session(&a).await;
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     let taken = rig.claim_session(&b).await;
     let error = rig.worker.commit(&a, &lost, &segment(0, "from the dead", 10)).await.unwrap_err();
     assert!(matches!(&error, QueueError::ClaimLost { work } if work == session.id.as_str()), "{error}");
@@ -103,7 +103,7 @@ async fn ends_after_the_claim_was_lost_do_nothing(kind: Kind) {
     let (gateway, a, b) = parties();
     let session = rig.open(&gateway).await;
     let lost = rig.claim_session(&a).await;
-    rig.gateway.heartbeat_gateway(&gateway).await.unwrap();
+    rig.gateway.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
     let taken = rig.claim_session(&b).await;
     rig.worker.end_session(&a, &lost, SessionEnd::Closed { audio_ms: 1 }).await.unwrap();
     rig.worker.release_session(&a, &lost).await.unwrap();

@@ -48,6 +48,12 @@ local function post(inbox, entries, ttl, parcel)
   redis.call('PEXPIRE', inbox, ttl)
 end
 
+-- Wakes whoever looks on: something about a registration is new.
+local function announce(changes, ttl)
+  redis.call('XADD', changes, 'MAXLEN', 1, '*', 'c', '1')
+  redis.call('PEXPIRE', changes, ttl)
+end
+
 -- Keeps a dead letter.
 local function bury(dead, entries, ttl, letter)
   redis.call('XADD', dead, 'MAXLEN', '~', entries, '*', 'letter', letter)

@@ -1,5 +1,5 @@
 -- Renews a worker's registration and the claims it still holds; never takes back a claim that another worker
--- has meanwhile. KEYS jobs, sessions, worker, workers, inbox, then one session each held session.
+-- has meanwhile. KEYS jobs, sessions, worker, workers, inbox, changes, then one session each held session.
 -- ARGV id, record, lease, inbox ttl, job ttl, session ttl, number of jobs, then the entries of the held jobs and
 -- of the held sessions. Returns 1 (held) or 0 (lost) for each entry.
 local function renew(stream, id)
@@ -7,6 +7,7 @@ local function renew(stream, id)
   redis.call('XCLAIM', stream, GROUP, ARGV[1], 0, id, 'JUSTID')
   return 1
 end
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then announce(KEYS[6], ARGV[4]) end
 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
 local now = now_ms()
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
@@ -20,7 +21,7 @@ for i = 1, #ARGV - 7 do
     held[i] = renew(KEYS[1], id)
   else
     held[i] = renew(KEYS[2], id)
-    if held[i] == 1 then redis.call('PEXPIRE', KEYS[5 + i - jobs], ARGV[6]) end
+    if held[i] == 1 then redis.call('PEXPIRE', KEYS[6 + i - jobs], ARGV[6]) end
   end
 end
 if jobs > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[5]) end

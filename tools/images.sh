@@ -9,7 +9,8 @@
 #   --tag TAG                  default: the version of the workspace
 #   --list                     prints the names of the images and ends
 #
-# Images: operator gateway license-proxy worker redis worker-cuda (needs `tools/libtorch.sh --cuda`, about 5 GB).
+# Images: operator gateway license-proxy worker redis; worker-cuda (needs `tools/libtorch.sh --cuda`, about 5 GB);
+# worker-fake (for tests; on top of worker).
 # An image whose programs, libraries, models and Containerfile are as before is not built again.
 # Where no registry can be reached, the base image is made from Debian packages (debootstrap, as root) under the
 # name that the Containerfiles use. It is kept in ${SMALLEST_CACHE:-$HOME/.cache/smallest}/images.
@@ -25,10 +26,10 @@ profile=release engine="" save="" prefix=docker.io
 tag="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)"
 declare -A repository=(
   [operator]=smallest-operator [gateway]=self-hosted-api-server [worker]=lightning-asr
-  [worker-cuda]=lightning-asr-cuda [license-proxy]=license-proxy [redis]=redis)
+  [worker-cuda]=lightning-asr-cuda [worker-fake]=lightning-asr-fake [license-proxy]=license-proxy [redis]=redis)
 declare -A program=(
   [operator]=smallest-operator [gateway]=smallest-gateway [worker]=smallest-worker
-  [worker-cuda]=smallest-worker [license-proxy]=smallest-license-proxy [redis]="")
+  [worker-cuda]=smallest-worker [license-proxy]=smallest-license-proxy [worker-fake]="" [redis]="")
 name_of() { echo "$prefix/smallestinc/${repository[$1]}:$tag"; }
 
 images=() list=no
@@ -40,7 +41,7 @@ while [ "$#" -gt 0 ]; do
     --prefix) prefix="${2:?--prefix takes a registry}"; shift ;;
     --tag) tag="${2:?--tag takes a tag}"; shift ;;
     --list) list=yes ;;
-    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) die "unknown option '$1'; see tools/images.sh --help" ;;
     *) [ -n "${repository[$1]:-}" ] || die "there is no image '$1'; there are: ${!repository[*]}"; images+=("$1") ;;
   esac
@@ -170,7 +171,7 @@ stage_models() { # TARGET
 
 # stage IMAGE: makes the context of its build; prints the folder.
 stage() {
-  local context="target/images/$profile/$1" name="${program[$1]}"
+  local context="target/images/$profile/$1" name="${program[$1]:-}"
   mkdir -p "$context/$arch"
   if [ -n "$name" ]; then
     [ -e "target/$profile/$name" ] || die "target/$profile/$name is not built; run: $([ "$profile" = debug ] && echo tools/test.sh build || echo make build)"
@@ -184,7 +185,7 @@ stage() {
 
 # inputs IMAGE CONTEXT: a digest over all that the image is made of.
 inputs() {
-  { id_of "$base"; cat "images/$1/Containerfile"; echo "$tag"
+  { id_of "$base"; [ "$1" != worker-fake ] || id_of "$(name_of worker)"; cat "images/$1/Containerfile"; echo "$tag"
     (cd "$2" && find . -type f -print0 | sort -z | xargs -0 -r sha256sum); } | sha256sum | cut -d' ' -f1
 }
 

@@ -141,14 +141,10 @@ type Sessions = Arc<std::sync::Mutex<HashMap<SessionId, ClaimedSession>>>;
 async fn echo(queue: RedisQueue, slots: usize) {
     let id = WorkerId::generate();
     let record = WorkerRecord {
-        id: id.clone(),
-        component: "asr".to_owned(),
         model: "echo".to_owned(),
         languages: vec!["en".to_owned()],
         slots: slots as u32,
-        active_streams: 0,
-        active_requests: 0,
-        draining: false,
+        ..WorkerRecord::ready(id.clone(), "asr")
     };
     let sessions: Sessions = Arc::default();
     let (claims, held, beat) = (queue.clone(), sessions.clone(), (queue.clone(), sessions.clone()));

@@ -88,10 +88,12 @@ pub fn resolve(
         model,
     };
     let given = wanted.language.as_deref().filter(|l| !is_any_language(l));
-    let serves = |w: &&WorkerRecord| options.model.as_ref().is_none_or(|m| *m == w.model);
-    let Some(worker) = workers.iter().find(serves) else {
-        if let (Some(model), Some(_)) = (&options.model, workers.first()) {
-            return Err(unknown_model(model, workers));
+    // A worker that still loads has not said what it serves.
+    let loaded: Vec<_> = workers.iter().filter(|w| !w.model.is_empty()).collect();
+    let serves = |w: &&&WorkerRecord| options.model.as_ref().is_none_or(|m| *m == w.model);
+    let Some(worker) = loaded.iter().find(serves) else {
+        if let (Some(model), Some(_)) = (&options.model, loaded.first()) {
+            return Err(unknown_model(model, &loaded));
         }
         options.language = given.map_or(default_language, primary).to_lowercase();
         return Ok(options);
@@ -122,7 +124,7 @@ fn primary(tag: &str) -> &str {
     tag.split(['-', '_']).next().unwrap_or(tag)
 }
 
-fn unknown_model(model: &str, workers: &[WorkerRecord]) -> Error {
+fn unknown_model(model: &str, workers: &[&WorkerRecord]) -> Error {
     let mut served: Vec<_> = workers.iter().map(|w| w.model.as_str()).collect();
     served.sort_unstable();
     served.dedup();
@@ -227,14 +229,10 @@ mod tests {
 
     fn worker(model: &str, languages: &[&str]) -> WorkerRecord {
         WorkerRecord {
-            id: queue::ids::WorkerId::generate(),
-            component: "asr".to_owned(),
             model: model.to_owned(),
             languages: languages.iter().map(|l| (*l).to_owned()).collect(),
             slots: 1,
-            active_streams: 0,
-            active_requests: 0,
-            draining: false,
+            ..WorkerRecord::ready(queue::ids::WorkerId::generate(), "asr")
         }
     }
 
@@ -277,5 +275,7 @@ mod tests {
         assert_eq!(run("other", "en", &workers), Err("UnknownModel"));
         assert_eq!(run("other", "en-GB", &[]), ok("other", "en"));
         assert_eq!(run("", "", &[]), ok("", "en"));
+        let loading = [WorkerRecord::starting(queue::ids::WorkerId::generate(), "asr")];
+        assert_eq!(run("other", "en-GB", &loading), ok("other", "en"));
     }
 }

@@ -30,6 +30,9 @@ pub struct Args {
     /// Scope of all Redis keys: namespace/name of the deployment.
     #[arg(long, env = "SMALLEST_DEPLOYMENT", default_value = "default/quickstart")]
     pub deployment: String,
+    /// Name of the pod it runs in, for its registration.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
     /// The license proxy beside this gateway.
     #[arg(long, env = "LICENSE_PROXY_URL", default_value = "http://127.0.0.1:6699")]
     pub license_proxy_url: String,
@@ -88,6 +91,10 @@ pub struct Limits {
     /// Longest wait of a live session for a free worker, milliseconds.
     #[arg(long, env = "QUEUE_TIMEOUT_MS", default_value = "30000", value_parser = millis)]
     pub queue_timeout_ms: Duration,
+    /// Longest wait of a live session while no worker is ready at all, milliseconds: one starts, or is scaled up
+    /// from zero for this very session.
+    #[arg(long, env = "WORKER_START_TIMEOUT_MS", default_value = "300000", value_parser = millis)]
+    pub worker_start_timeout_ms: Duration,
     /// Longest wait for the answer to a batch request, milliseconds.
     #[arg(long, env = "REQUEST_TIMEOUT_MS", default_value = "300000", value_parser = millis)]
     pub request_timeout_ms: Duration,
@@ -100,6 +107,9 @@ pub struct Limits {
     /// How long running requests and streams may take to finish after SIGTERM, milliseconds.
     #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value = "30000", value_parser = millis)]
     pub drain_timeout_ms: Duration,
+    /// How long new requests are still taken after SIGTERM, milliseconds: load balancers need time to hear of it.
+    #[arg(long, env = "DRAIN_DELAY_MS", default_value = "0", value_parser = millis)]
+    pub drain_delay_ms: Duration,
     /// Results that may wait for one client that does not read.
     #[arg(long, env = "MAX_UNREAD_RESULTS", default_value_t = 1_024)]
     pub max_unread_results: usize,
@@ -126,6 +136,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Accepted API keys.
     pub keys: Keys,
+    /// Name of its pod.
+    pub pod_name: Option<String>,
     /// Which addresses are fetched.
     pub url_fetch: UrlFetch,
     /// Model names that mean the default model, lower case.
@@ -176,6 +188,7 @@ impl Config {
         Ok(Self {
             listen: SocketAddr::new(args.host, args.port),
             keys,
+            pod_name: args.pod_name.clone().filter(|pod| !pod.is_empty()),
             url_fetch: args.allow_url_fetch,
             model_aliases: args.model_aliases.iter().map(|m| m.trim().to_lowercase()).collect(),
             default_language: args.default_language.clone(),

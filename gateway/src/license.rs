@@ -2,7 +2,7 @@
 //!
 //! The proxy's client always has an answer and never blocks; this only translates.
 
-use license_proxy::{Decision, DenyReason, LicenseGate, Usage};
+use license_proxy::{Decision, DenyReason, LicenseGate, Standing, Usage};
 
 use crate::error::Error;
 
@@ -10,6 +10,8 @@ use crate::error::Error;
 pub trait License: Send + Sync {
     /// What is allowed now, or why nothing is.
     fn check(&self) -> Result<Allowance, Error>;
+    /// How it stands, for this gateway's registration.
+    fn standing(&self) -> Standing;
     /// Counts work that was done; never blocks.
     fn count(&self, usage: Usage);
 }
@@ -24,6 +26,10 @@ pub struct Allowance {
 impl License for LicenseGate {
     fn check(&self) -> Result<Allowance, Error> {
         allowance(self.current())
+    }
+
+    fn standing(&self) -> Standing {
+        LicenseGate::standing(self)
     }
 
     fn count(&self, usage: Usage) {

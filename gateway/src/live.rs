@@ -317,14 +317,25 @@ impl Task {
         if !self.state.is_ended() && self.state.has_room() && now - self.clocks.client > idle {
             return Err(Error::IdleTimeout(idle));
         }
-        if self.clocks.waiting.is_some_and(|since| now - since > limits.queue_timeout_ms) {
-            return Err(Error::QueueTimeout(limits.queue_timeout_ms));
+        let patience = self.patience();
+        if self.clocks.waiting.is_some_and(|since| now - since > patience) {
+            return Err(Error::QueueTimeout(patience));
         }
         let silent = now - self.clocks.worker;
         if self.clocks.waiting.is_none() && self.state.is_waiting() && silent > limits.stall_timeout_ms {
             self.inspect(silent).await?;
         }
         Ok(Go::On)
+    }
+
+    /// Longest wait for a worker: longer while none is ready, since then one has to start first.
+    fn patience(&self) -> Duration {
+        let limits = &self.gateway.config.limits;
+        if self.gateway.view.borrow().worker_ready() {
+            limits.queue_timeout_ms
+        } else {
+            limits.queue_timeout_ms.max(limits.worker_start_timeout_ms)
+        }
     }
 
     /// The worker is silent: what does the queue know?

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
-use queue::ids::GatewayId;
-use queue::port::{Depth, GatewayPort, WorkerRecord};
+use queue::port::{Depth, GatewayPort, GatewayRecord, WorkerRecord};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,16 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct View {
     /// The queue answered.
     pub queue_up: bool,
-    /// Workers of the ASR component with a fresh heartbeat.
+    /// Workers of the ASR component with a fresh heartbeat, also those that load or drain.
     pub workers: Vec<WorkerRecord>,
     /// What waits.
     pub depth: Depth,
 }
 
-/// Looks until stopped. The first look happens at once.
+impl View {
+    /// Some worker takes work; without one, work waits until one has started.
+    pub fn worker_ready(&self) -> bool {
+        self.workers.iter().any(WorkerRecord::takes_work)
+    }
+}
+
+/// Looks until stopped, and registers this gateway each time. The first look happens at once.
 pub async fn run(
     queue: Arc<dyn GatewayPort>,
-    gateway: GatewayId,
+    record: impl Fn() -> GatewayRecord,
     view: watch::Sender<View>,
     stop: CancellationToken,
 ) {
@@ -41,18 +47,18 @@ pub async fn run(
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let seen = look(queue.as_ref(), &gateway).await;
+        let seen = look(queue.as_ref(), &record()).await;
         let before = view.send_replace(seen.clone());
         if before.queue_up != seen.queue_up {
             tracing::info!(queue_up = seen.queue_up, "the queue changed");
         }
-        record(&seen);
+        show(&seen);
     }
 }
 
-async fn look(queue: &dyn GatewayPort, gateway: &GatewayId) -> View {
+async fn look(queue: &dyn GatewayPort, record: &GatewayRecord) -> View {
     let questions =
-        async { tokio::try_join!(queue.heartbeat_gateway(gateway), queue.workers(), queue.depth()) };
+        async { tokio::try_join!(queue.heartbeat_gateway(record), queue.workers(), queue.depth()) };
     match tokio::time::timeout(PATIENCE, questions).await {
         Ok(Ok(((), workers, depth))) => {
             let workers = workers.into_iter().filter(|w| w.component == "asr").collect();
@@ -66,9 +72,10 @@ async fn look(queue: &dyn GatewayPort, gateway: &GatewayId) -> View {
     }
 }
 
-fn record(view: &View) {
+fn show(view: &View) {
     gauge!("gateway_queue_up").set(f64::from(u8::from(view.queue_up)));
-    gauge!("gateway_workers").set(view.workers.len() as f64);
+    let ready = view.workers.iter().filter(|worker| worker.takes_work()).count();
+    gauge!("gateway_workers").set(ready as f64);
     gauge!("gateway_queue_depth", "kind" => "batch").set(view.depth.batch as f64);
     gauge!("gateway_queue_depth", "kind" => "live").set(view.depth.sessions as f64);
     gauge!("gateway_queue_oldest_seconds", "kind" => "batch").set(view.depth.batch_oldest_ms as f64 / 1e3);

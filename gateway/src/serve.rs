@@ -10,8 +10,9 @@ use axum::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use license_proxy::Standing;
 use queue::ids::GatewayId;
-use queue::port::GatewayPort;
+use queue::port::{GatewayPort, GatewayRecord, LicenseRecord};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -116,17 +117,23 @@ impl Gateway {
         self.license.check().err()
     }
 
+    /// This gateway as it registers itself.
+    fn record(&self) -> GatewayRecord {
+        let (active_requests, active_streams) = self.door.active();
+        let Standing { state, message, expires_at_ms } = self.license.standing();
+        let license = LicenseRecord { state: state.to_owned(), message, expires_at_ms };
+        let pod = self.config.pod_name.clone();
+        GatewayRecord { id: self.id.clone(), pod, active_requests, active_streams, license: Some(license) }
+    }
+
     /// Serves a listener until `shutdown`, then drains.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         metric::describe();
         let stop = CancellationToken::new();
         let background = TaskTracker::new();
-        background.spawn(observe::run(
-            self.queue.clone(),
-            self.id.clone(),
-            self.viewer.clone(),
-            stop.clone(),
-        ));
+        let gateway = self.clone();
+        let record = move || gateway.record();
+        background.spawn(observe::run(self.queue.clone(), record, self.viewer.clone(), stop.clone()));
         background.spawn(self.relay.clone().run(self.queue.clone(), self.id.clone(), stop.clone()));
         let (app, health) = edge::router(&self);
         background.spawn(edge::health::report(self.clone(), health, stop.clone()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::decide::{Decision, DenyReason};
+use crate::decide::{Decision, DenyReason, Standing, standing};
 use crate::edge::{DecisionAnswer, MAX_WAIT};
 use crate::meter::{Report, Usage};
 use crate::service::now_ms;
@@ -33,6 +33,8 @@ pub struct LicenseGate {
 
 struct Inner {
     decision: watch::Sender<Decision>,
+    /// What came with the last answer: whether it is the grace period's, and the end of the license.
+    beside: Mutex<(bool, Option<u64>)>,
     audio_ms: AtomicU64,
     requests: AtomicU64,
     proxy: Option<Proxy>,
@@ -86,6 +88,13 @@ impl LicenseGate {
         expired(&decision).unwrap_or(decision)
     }
 
+    /// How the license stands, for people.
+    pub fn standing(&self) -> Standing {
+        let (grace_period_active, ends_ms) =
+            *self.inner.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        standing(&self.current(), grace_period_active, ends_ms)
+    }
+
     /// Every change of the decision.
     pub fn changed(&self) -> watch::Receiver<Decision> {
         self.inner.decision.subscribe()
@@ -119,6 +128,7 @@ impl LicenseGate {
     fn with(decision: Decision, proxy: Option<Proxy>) -> Self {
         let inner = Inner {
             decision: watch::Sender::new(decision),
+            beside: Mutex::default(),
             audio_ms: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             proxy,
@@ -167,6 +177,8 @@ async fn follow(gate: Weak<Inner>) {
             Ok(Some(answer)) => {
                 (pause, lost) = (FIRST_PAUSE, None);
                 known = Some(answer.tag);
+                let beside = (answer.grace_period_active, answer.license_ends_ms);
+                *inner.beside.lock().unwrap_or_else(PoisonError::into_inner) = beside;
                 inner.publish(answer.decision);
             }
             Ok(None) => {

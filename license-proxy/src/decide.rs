@@ -131,10 +131,52 @@ pub struct Verdict {
     pub grace_period_active: bool,
     /// The next instant at which time alone changes the decision, Unix milliseconds.
     pub changes_ms: Option<u64>,
+    /// End of the license itself, Unix milliseconds; absent while there is none.
+    pub ends_ms: Option<u64>,
+}
+
+/// How a license stands, for people and dashboards. It changes only when something happens: an end that every
+/// confirmation moves is no part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// `Valid`, `GracePeriod`, `Unknown`, or why new work is refused, such as `LicenseExpired`.
+    pub state: &'static str,
+    /// What is so, and what to do.
+    pub message: Option<String>,
+    /// End of the license, or of the grace period while that counts, Unix milliseconds.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// How a license stands, by the decision and what came with it.
+pub fn standing(decision: &Decision, grace_period_active: bool, ends_ms: Option<u64>) -> Standing {
+    match decision {
+        Decision::Granted { valid_until_ms, .. } if grace_period_active => Standing {
+            state: "GracePeriod",
+            message: Some("the license server is away: restore the way to it before the grace period ends".to_owned()),
+            expires_at_ms: *valid_until_ms,
+        },
+        Decision::Granted { .. } => Standing { state: "Valid", message: None, expires_at_ms: ends_ms },
+        Decision::Denied { reason, message } => {
+            Standing { state: reason.as_str(), message: Some(message.clone()), expires_at_ms: ends_ms }
+        }
+        Decision::Unknown => Standing {
+            state: "Unknown",
+            message: Some("the license proxy has not answered yet".to_owned()),
+            expires_at_ms: None,
+        },
+    }
 }
 
 /// Decides.
 pub fn decide(known: &Known, facts: &Facts<'_>) -> Verdict {
+    let ends_ms = match known {
+        Known::Nothing { .. } => None,
+        Known::Offline(license) | Known::Confirmed { license, .. } => Some(license.ends_ms()),
+    };
+    Verdict { ends_ms, ..judge(known, facts) }
+}
+
+fn judge(known: &Known, facts: &Facts<'_>) -> Verdict {
     let (license, confirmed) = match known {
         Known::Nothing { reason, message } => return deny(*reason, message.clone(), None),
         Known::Offline(license) => (license, None),
@@ -156,6 +198,7 @@ pub fn decide(known: &Known, facts: &Facts<'_>) -> Verdict {
         decision: Decision::Granted { valid_until_ms: Some(until), max_streams: license.claims.max_streams },
         grace_period_active: confirmed.is_some_and(|(_, unreachable)| unreachable),
         changes_ms: Some(until),
+        ends_ms: None,
     }
 }
 
@@ -172,7 +215,11 @@ fn refuse(license: &License, facts: &Facts<'_>) -> Option<Verdict> {
         return Some(deny(DenyReason::LicenseExpired, message, None));
     }
     if !license.allows_host(facts.host) {
-        let hosts = if license.development { "localhost".to_owned() } else { claims.hosts.join(", ") };
+        let hosts = if license.development {
+            "localhost and deployments named quickstart".to_owned()
+        } else {
+             claims.hosts.join(", ")
+        };
         let message = format!("license {} is for {hosts}, and this host is {}", claims.jti, facts.host);
         return Some(deny(DenyReason::LicenseHostMismatch, message, Some(license.ends_ms())));
     }
@@ -182,7 +229,8 @@ fn refuse(license: &License, facts: &Facts<'_>) -> Option<Verdict> {
 }
 
 fn deny(reason: DenyReason, message: String, changes_ms: Option<u64>) -> Verdict {
-    Verdict { decision: Decision::Denied { reason, message }, grace_period_active: false, changes_ms }
+    let decision = Decision::Denied { reason, message };
+    Verdict { decision, grace_period_active: false, changes_ms, ends_ms: None }
 }
 
 /// An instant for people, RFC 3339.
@@ -266,8 +314,9 @@ mod tests {
         let claims = Claims { hosts: Vec::new(), ..license().claims };
         let known = Known::Offline(License { claims, development: true });
         assert_eq!(reason(&decide(&known, &facts(START))), "LicenseHostMismatch");
-        let home = Facts { host: "localhost", ..facts(START) };
-        assert_eq!(reason(&decide(&known, &home)), "Granted");
+        for host in ["localhost", "quickstart.default.svc"] {
+            assert_eq!(reason(&decide(&known, &Facts { host, ..facts(START) })), "Granted", "{host}");
+        }
     }
 
     #[test]
@@ -279,6 +328,24 @@ mod tests {
         assert_eq!(verdict.changes_ms, Some(START + 100_000));
         assert!(!decide(&known(false), &facts(START + 1)).grace_period_active);
         assert_eq!(reason(&decide(&known(true), &facts(START + 100_000))), "LicenseGracePeriodOver");
+    }
+
+    #[test]
+    fn a_standing_moves_only_when_something_happens() {
+        let known =
+            |confirmed_ms, unreachable| Known::Confirmed { license: license(), confirmed_ms, unreachable };
+        let stands = |known: &Known, now| {
+            let verdict = decide(known, &facts(now));
+            standing(&verdict.decision, verdict.grace_period_active, verdict.ends_ms)
+        };
+        let valid = stands(&known(START, false), START);
+        assert_eq!((valid.state, valid.message.as_deref(), valid.expires_at_ms), ("Valid", None, Some(END)));
+        assert_eq!(stands(&known(START + 300, false), START + 300), valid, "a confirmation is no news");
+        let grace = stands(&known(START, true), START + 1);
+        assert_eq!((grace.state, grace.expires_at_ms), ("GracePeriod", Some(START + 100_000)));
+        let ended = stands(&Known::Offline(license()), END);
+        assert_eq!((ended.state, ended.expires_at_ms), ("LicenseExpired", Some(END)));
+        assert_eq!(standing(&Decision::Unknown, false, None).state, "Unknown");
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub struct DecisionAnswer {
     pub tag: String,
     /// It rests on an earlier confirmation.
     pub grace_period_active: bool,
+    /// End of the license itself, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license_ends_ms: Option<u64>,
 }
 
 /// All routes.
@@ -105,6 +108,7 @@ async fn decision(
     Json(DecisionAnswer {
         tag: tag(&verdict.decision),
         grace_period_active: verdict.grace_period_active,
+        license_ends_ms: verdict.ends_ms,
         decision: verdict.decision,
     })
 }

@@ -16,5 +16,5 @@ pub mod token;
 pub mod upstream;
 
 pub use client::LicenseGate;
-pub use decide::{Decision, DenyReason};
+pub use decide::{Decision, DenyReason, Standing};
 pub use meter::Usage;

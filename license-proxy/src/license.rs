@@ -40,7 +40,7 @@ pub struct Claims {
 pub struct License {
     /// What it says.
     pub claims: Claims,
-    /// It was signed with the development key: valid on localhost only, whatever it says.
+    /// It was signed with the development key: valid on this machine and for quickstarts only, whatever it says.
     pub development: bool,
 }
 
@@ -57,6 +57,8 @@ impl License {
 
     /// Whether it is valid on this host.
     pub fn allows_host(&self, host: &str) -> bool {
+        // A quickstart in a cluster is what this machine is elsewhere.
+        let host = if self.development && is_quickstart(host) { LOCALHOST } else { host };
         if self.development && !host.eq_ignore_ascii_case(LOCALHOST) {
             return false;
         }
@@ -67,6 +69,13 @@ impl License {
     pub fn allows_component(&self, component: &str) -> bool {
         !matches!(component, "asr" | "tts") || self.claims.features.iter().any(|f| f == component)
     }
+}
+
+/// Name of a deployment called `quickstart`, in any namespace: `quickstart.<namespace>.svc`.
+fn is_quickstart(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let namespace = host.strip_prefix("quickstart.").and_then(|rest| rest.strip_suffix(".svc"));
+    namespace.is_some_and(|namespace| !namespace.is_empty() && !namespace.contains('.'))
 }
 
 fn matches(pattern: &str, host: &str) -> bool {
@@ -81,6 +90,23 @@ fn matches(pattern: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quickstart_is_known_by_its_whole_name() {
+        for (host, known) in [
+            ("quickstart.default.svc", true),
+            ("Quickstart.Speech.svc", true),
+            ("quickstart.svc", false),
+            ("quickstart..svc", false),
+            ("quickstart.default", false),
+            ("my-quickstart.default.svc", false),
+            ("speech.quickstart.svc", false),
+            ("quickstart.a.b.svc", false),
+            ("quickstart.default.svc.example.com", false),
+        ] {
+            assert_eq!(is_quickstart(host), known, "{host}");
+        }
+    }
 
     #[test]
     fn hosts_match_whole_names_and_domains() {

@@ -73,10 +73,10 @@ async fn asr(State(gateway): State<Arc<Gateway>>) -> Response {
         .iter()
         .map(|w| {
             json!({"id": w.id.as_str(), "model": w.model, "languages": w.languages, "slots": w.slots,
-                "active_streams": w.active_streams, "active_requests": w.active_requests, "draining": w.draining})
+                "active_streams": w.active_streams, "active_requests": w.active_requests, "draining": w.draining, "phase": format!("{:?}", w.phase)})
         })
         .collect();
-    let problem = (!has_worker(&gateway)).then_some("no worker has sent a heartbeat");
+    let problem = (!has_worker(&gateway)).then_some("no worker is ready");
     let mut body = json!({"status": word(problem.is_none()), "workers": workers});
     body["batch_queue_depth"] = json!(view.depth.batch);
     body["stream_queue_depth"] = json!(view.depth.sessions);
@@ -99,7 +99,7 @@ async fn redis(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 fn has_worker(gateway: &Gateway) -> bool {
-    gateway.view.borrow().workers.iter().any(|w| !w.draining)
+    gateway.view.borrow().worker_ready()
 }
 
 fn word(good: bool) -> &'static str {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use queue::ids::{GatewayId, JobId, SessionId, WorkerId};
 use queue::job::BatchJob;
 use queue::memory::MemoryQueue;
-use queue::port::{Depth, GatewayPort, QueueError, WorkerRecord};
+use queue::observe::ObserverPort as _;
+use queue::port::{Depth, GatewayPort, GatewayRecord, QueueError, WorkerRecord};
 use queue::session::{Session, SessionState, ToGateway, ToWorker};
 use serde_json::json;
 
@@ -68,12 +69,47 @@ async fn tiny_chunks_are_joined_on_the_way() {
 
 #[tokio::test]
 async fn a_session_no_worker_takes_ends_by_name() {
-    let (served, _queue) = serve(&["--queue-timeout-ms", "100"]).await;
+    let (served, _queue) = serve(&["--queue-timeout-ms", "100", "--worker-start-timeout-ms", "100"]).await;
     let mut socket = served.socket(PATH).await;
     socket.audio(&pcm("1")).await;
     let (frames, code) = socket.rest().await;
     assert_eq!((&frames.last().unwrap()["reason"], code), (&json!("QueueTimeout"), Some(1013)));
     until("the queue's end", || served.gateway.view.borrow().depth.sessions == 0).await;
+}
+
+#[tokio::test]
+async fn a_session_waits_longer_while_the_first_worker_starts() {
+    let (served, queue) = serve(&["--queue-timeout-ms", "100"]).await;
+    assert!(served.gateway.not_ready().is_none(), "a gateway without workers is ready: work may wait");
+    let mut socket = served.socket(PATH).await;
+    socket.audio(&pcm("1")).await;
+    until("a long wait", || served.gateway.view.borrow().depth.session_oldest_ms > 500).await;
+    let _worker = Worker::start(&queue);
+    socket.say(r#"{"type":"close_stream"}"#).await;
+    assert_eq!(finals(&socket.rest().await.0), ["w1"]);
+}
+
+#[tokio::test]
+async fn a_gateway_registers_what_it_does_and_how_its_license_stands() {
+    let (served, queue) = serve(&["--pod-name", "quickstart-gateway-0"]).await;
+    let _worker = Worker::start(&queue);
+    let mut socket = served.socket(PATH).await;
+    socket.audio(&pcm("1")).await;
+    let seen = async {
+        loop {
+            let sight = queue.observe().await.unwrap();
+            if let [gateway] = sight.components[0].gateways.as_slice()
+                && gateway.active_streams == 1
+            {
+                return gateway.clone();
+            }
+            queue.changed(&sight.mark, Duration::from_secs(5)).await.unwrap();
+        }
+    };
+    let record = tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
+    assert_eq!((record.id, record.pod.as_deref()), (served.gateway.id.clone(), Some("quickstart-gateway-0")));
+    let license = record.license.unwrap();
+    assert_eq!((license.state.as_str(), license.expires_at_ms), ("Valid", Some(2_000_000_000_000)));
 }
 
 #[tokio::test]
@@ -189,8 +225,8 @@ impl GatewayPort for Flaky {
         self.up()?;
         self.memory.workers().await
     }
-    async fn heartbeat_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError> {
+    async fn heartbeat_gateway(&self, record: &GatewayRecord) -> Result<(), QueueError> {
         self.up()?;
-        self.memory.heartbeat_gateway(gateway).await
+        self.memory.heartbeat_gateway(record).await
     }
 }

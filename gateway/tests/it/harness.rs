@@ -10,7 +10,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use gateway::config::{Args, Config};
 use gateway::license::{Allowance, License};
 use gateway::{Error, Gateway};
-use license_proxy::Usage;
+use license_proxy::{Standing, Usage};
 use queue::memory::MemoryQueue;
 use queue::port::{GatewayPort, QueueLimits};
 use serde_json::Value;
@@ -53,6 +53,11 @@ impl License for TestLicense {
             Some(error) => Err(error()),
             None => Ok(Allowance { max_streams: *self.max_streams.lock().unwrap() }),
         }
+    }
+
+    fn standing(&self) -> Standing {
+        let refused = self.denied.lock().unwrap().map(|error| error().reason());
+        Standing { state: refused.unwrap_or("Valid"), message: None, expires_at_ms: Some(2_000_000_000_000) }
     }
 
     fn count(&self, usage: Usage) {

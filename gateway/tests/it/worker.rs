@@ -130,14 +130,10 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
 
     fn record(&self) -> WorkerRecord {
         WorkerRecord {
-            id: self.id.clone(),
-            component: "asr".to_owned(),
             model: MODEL.to_owned(),
             languages: vec!["en".to_owned()],
             slots: 8,
-            active_streams: 0,
-            active_requests: 0,
-            draining: false,
+            ..WorkerRecord::ready(self.id.clone(), "asr")
         }
     }
 

@@ -48,14 +48,22 @@ async fn every_bad_license_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn the_development_license_is_valid_here_and_nowhere_else() {
+async fn the_development_license_is_valid_here_and_for_quickstarts_and_nowhere_else() {
     let proxy = Proxy::with_file(development(), "localhost").await;
     let (status, health) = proxy.health_when(|health| health.license_valid).await;
     assert_eq!((status, health.status.as_str()), (200, "healthy"));
     assert_eq!(health.valid_until.as_deref(), Some("2036-01-01T00:00:00Z"));
     assert!(!health.grace_period_active);
 
-    let proxy = Proxy::with_file(development(), "quickstart.default.svc").await;
+    let proxy = Proxy::with_file(development(), "quickstart.speech.svc").await;
+    proxy.health_when(|health| health.license_valid).await;
+    let gate = LicenseGate::connect(&proxy.url, "asr").await;
+    until(&gate, granted).await;
+    let standing = gate.standing();
+    assert_eq!((standing.state, standing.message), ("Valid", None));
+    assert_eq!(standing.expires_at_ms, Some(2_082_758_400_000));
+
+    let proxy = Proxy::with_file(development(), "production.default.svc").await;
     let refused = |h: &license_proxy::edge::Health| h.reason.as_deref() == Some("LicenseHostMismatch");
     let (_, health) = proxy.health_when(refused).await;
     assert!(health.message.expect("message").contains("localhost"));

@@ -52,6 +52,7 @@ require_running() {
 up() {
   local word attach=no status=0 told
   require_host
+  [ -e "$cluster_cache/complete" ] || "$cluster_source/build.sh"
   take_place "$@"
   for word in "${rest[@]}"; do [ "$word" != --attach ] || attach=yes; done
   set -- --id "$cluster_id" --dir "$run" "${rest[@]}"
@@ -59,11 +60,15 @@ up() {
   told="$(mktemp -d)"
   mkfifo "$told/out" "$told/err"
   setsid "$cluster_source/up.sh" "$@" </dev/null >"$told/out" 2>"$told/err" &
+  keeper=$!
+  trap 'kill -TERM "$keeper" 2>/dev/null || true; wait "$keeper" || true; exit 130' INT TERM HUP
   exec 7<"$told/out" 8<"$told/err"
   rm -rf "$told"
   cat <&8 >&2 &
+  local shown=$!
   IFS= read -r -u 7 kubeconfig || status=1
-  [ "$status" = 0 ] || { wait %1 || status=$?; exit "$status"; }
+  [ "$status" = 0 ] || { wait "$keeper" || status=$?; exit "$status"; }
+  wait "$shown"
   echo "$kubeconfig"
 }
 

@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh            what `make build`, `make run` and `make test` need
 #   tools/setup.sh --train    also what `make train-demo-asr` needs (speech synthesizers)
+#   tools/setup.sh --cluster  also what a throw-away Kubernetes needs (tools/cluster.sh, tools/images.sh)
 #
 # Debian packages are installed as root or through password-less sudo; otherwise the script says which
 # command is missing, how to install it, and stops with exit status 1. Nothing else is changed outside
@@ -18,9 +19,14 @@ needs="cc:gcc c++:g++ make:make git:git redis-server:redis-server"
 libraries=""
 case "${1:-}" in
   "") ;;
+  --cluster)
+    PATH="$PATH:/usr/sbin:/sbin"
+    needs+=" containerd:containerd runc:runc nft:nftables iptables:iptables conntrack:conntrack ipset:ipset socat:socat"
+    needs+=" modprobe:kmod ip:iproute2 setpriv:util-linux openssl:openssl curl:curl buildah:buildah debootstrap:debootstrap"
+    needs+=" /usr/lib/cni/bridge:containernetworking-plugins" ;;
   --train) libraries="libespeak-ng.so.1:libespeak-ng1 libespeak-ng.so.1:espeak-ng-data libflite.so.1:libflite1" ;;
-  -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  *) die "unknown argument '$1'; the only option is --train" ;;
+  -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) die "unknown argument '$1'; the options are --train and --cluster" ;;
 esac
 
 missing=()
@@ -75,6 +81,11 @@ fi
 
 command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) from https://rustup.rs (then open a new shell)"
 say "$(cargo --version), $("$python" --version), redis-server $(redis-server --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p')"
+
+if [ "${1:-}" = --cluster ]; then
+  command -v go >/dev/null 2>&1 || die "go is missing: install Go 1.24 or newer from https://go.dev/dl (Debian's is older)"
+  say "$(go version | cut -d' ' -f1-3), containerd $(containerd --version | awk '{ print $3 }')"
+fi
 
 tools/libtorch.sh >/dev/null
 say "ready"

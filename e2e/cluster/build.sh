@@ -8,6 +8,8 @@
 set -euo pipefail
 # shellcheck source=e2e/cluster/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=e2e/cluster/host.sh
+. "$cluster_source/host.sh"
 
 bench=no
 case "${1:-}" in
@@ -22,7 +24,7 @@ trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 # step NAME COMMAND...: runs it unless NAME is there, shows the seconds, and the output only when it fails.
 step() {
   local target="$cluster_cache/$1" log="$work/log" started=$SECONDS
-  [ -e "$target" ] && return
+  [ ! -e "$target" ] || return 0
   mkdir -p "$(dirname "$target")"
   if ! "${@:2}" "$target.new" >"$log" 2>&1; then
     tail -n 30 "$log" >&2
@@ -50,6 +52,11 @@ go_build() {
     ++compiled % (int(all / 10) + 1) == 0 { printf "cluster: %s: %d packages of at most %d\n", name, compiled, all; fflush() }' >&3
 }
 
+install_kwok() {
+  GOBIN="$work" go install -trimpath -ldflags "-s -w" "sigs.k8s.io/kwok/cmd/kwok@v$kwok_version"
+  mv "$work/kwok" "$1"
+}
+
 # one_program_image PROGRAM FOLDER TARGET: an archive that holds PROGRAM out of FOLDER.
 one_program_image() {
   local storage=(--root "$work/storage" --runroot "$work/run" --storage-driver vfs)
@@ -61,6 +68,7 @@ one_program_image() {
 for command in go cc buildah; do
   command -v "$command" >/dev/null || die "$command is missing; tools/setup.sh --cluster installs it, or says how"
 done
+require_host # what cannot run here need not be built
 mkdir -p "$cluster_bin" "$cluster_images"
 # Two builds at once would do everything twice.
 exec 9>"$cluster_cache/lock"
@@ -68,7 +76,7 @@ flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
 work="$(mktemp -d "$cluster_cache/work.XXXXXX")"
 exec 3>&2
 
-[ -e "$cluster_bin/kubernetes" ] || say "building Kubernetes $kubernetes_version: six to twelve minutes on two cores when Go's cache is empty"
+[ -e "$cluster_bin/kubernetes" ] || say "building Kubernetes $kubernetes_version: about eight minutes on two cores when Go's cache is empty"
 step bin/kubernetes go_build ./kubernetes "$kubernetes_ldflags"
 for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl network-policy node-volumes fake-gpu; do
   ln -sf kubernetes "$cluster_bin/$name"
@@ -80,11 +88,6 @@ step bin/pause cc -static -Os -s "$cluster_source/pause.c" -o
 for name in pause coredns probe; do
   step "images/$name.tar" one_program_image "$name" "$cluster_bin"
 done
-if [ "$bench" = yes ]; then
-  install_kwok() {
-    GOBIN="$work" go install -trimpath -ldflags "-s -w" "sigs.k8s.io/kwok/cmd/kwok@v$kwok_version"
-    mv "$work/kwok" "$1"
-  }
-  step bin/kwok install_kwok
-fi
+[ "$bench" = no ] || step bin/kwok install_kwok
+touch "$cluster_cache/complete"
 say "Kubernetes $kubernetes_version, CoreDNS $coredns_version and Helm $helm_version are in $cluster_cache"

@@ -14,7 +14,7 @@ version_of() { awk -v module="$1" '$1 == module && $2 ~ /^v/ { sub(/^v/, "", $2)
 kubernetes_version="$(version_of k8s.io/kubernetes)"
 coredns_version="$(version_of github.com/coredns/coredns)"
 helm_version="$(version_of helm.sh/helm/v3)"
-kwok_version=0.7.0
+kwok_version=0.7.0 # of another client library than the rest: built by itself
 
 # Programs and images, by what they are made from. They are built once and never change.
 source_digest() {

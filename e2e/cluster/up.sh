@@ -40,7 +40,7 @@ end() {
 }
 
 require_host
-[ -x "$cluster_bin/kubernetes" ] || die "the cluster's programs are not built; run: tools/cluster.sh build"
+[ -e "$cluster_cache/complete" ] || die "the cluster's programs are not built; run: tools/cluster.sh build"
 if keeper="$(keeper_of "$run")"; then die "cluster $cluster_id already runs (process $keeper); tools/cluster.sh down --id $cluster_id ends it"; fi
 remove_leftovers # of a keeper that was killed
 trap end EXIT
@@ -83,6 +83,7 @@ if [ "$ready" = no ]; then
 fi
 exec 5>&- 6<&-
 echo "$kubeconfig"
-exec 1>&2
+# Nobody reads any more, or nobody has to: whoever waited for this line may be gone.
+if [ "$attach" = yes ]; then exec 1>&2; else exec >"$run/logs/keeper.log" 2>&1; fi
 wait "$unshare" || true
 say "the cluster's first process has ended"

@@ -1,6 +1,6 @@
 // The programs of the test cluster. The requirements are those of k8s.io/kubernetes at the version below, and
-// its staging modules at the versions published with it. CoreDNS (the version that belongs to this Kubernetes)
-// and Helm share them: the versions that they would raise are excluded, so that nothing is compiled twice.
+// its staging modules at the versions published with it. CoreDNS and Helm are of the releases that were made
+// for these libraries, so that nothing is compiled twice.
 module smallest.test/cluster
 
 go 1.24.0
@@ -306,6 +306,7 @@ require (
 
 tool helm.sh/helm/v3/cmd/helm
 
+// Where CoreDNS or Helm asks for a newer version than Kubernetes does, it gets Kubernetes' own.
 exclude (
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc
 	github.com/go-logr/logr v1.4.3

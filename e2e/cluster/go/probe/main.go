@@ -1,13 +1,14 @@
 // Command probe is what the test cluster's own pods run: a server that says who it is, and a client that
 // says whether it got through. Its image holds nothing else, no shell either.
 //
-//	probe serve            HTTP on 8080: / says the pod's name, /env/NAME a variable, /healthz ok
+//	probe serve            HTTP on 8080 or $PORT: / says the pod's name, /env/NAME a variable, /healthz ok
 //	probe get URL          prints the body; status 1 when there is no 200 within two seconds
 //	probe write FILE TEXT  writes the file
 //	probe read FILE        prints the file
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,8 +49,9 @@ func serve() error {
 	http.HandleFunc("GET /env/{name}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getenv(r.PathValue("name")))
 	})
-	fmt.Println("probe: serving on 8080")
-	return http.ListenAndServe(":8080", nil)
+	port := cmp.Or(os.Getenv("PORT"), "8080")
+	fmt.Println("probe: serving on " + port)
+	return http.ListenAndServe(":"+port, nil)
 }
 
 func get(url string) error {

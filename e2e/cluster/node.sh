@@ -94,7 +94,7 @@ start_node() {
     --hostname-override "$node_name" --node-ip "$node_ip"
   start kube-proxy kube-proxy --config "$run/proxy.yaml"
   start network-policy network-policy -kubeconfig "$kubeconfig"
-  start node-volumes node-volumes -kubeconfig "$kubeconfig" -dir "$run/volumes"
+  start_volumes
 }
 
 start_gpus() {
@@ -106,8 +106,16 @@ gpus_allocatable() {
   [ "$(kubectl get node "$node_name" -o 'jsonpath={.status.allocatable.nvidia\.com/gpu}')" = "$GPUS" ]
 }
 
+# Ten nodes that hold as many pods as anyone asks for; kwok says of all of them what a kubelet would.
 start_kwok() {
-  start kwok kwok --kubeconfig "$kubeconfig" --manage-all-nodes=true --node-lease-duration-seconds 40
+  local number
+  for number in {0..9}; do
+    sed "s/@NAME@/simulated-$number/" "$cluster_source/manifests/simulated-node.yaml"
+  done | kubectl create -f - >/dev/null
+  install storage
+  start_volumes
+  start kwok kwok --kubeconfig "$kubeconfig" --manage-all-nodes --node-lease-duration-seconds 40
+  await 60 "simulated nodes" kubectl wait --for=condition=Ready nodes --all --timeout=5s
 }
 
 # Pods are refused until their namespace has its account.
@@ -115,9 +123,13 @@ default_accounts() {
   kubectl get serviceaccount default -n default && kubectl get serviceaccount default -n kube-system
 }
 
-install_addons() {
-  sed "s/@DNS_IP@/$dns_ip/; s/@STORAGE_CLASS@/$storage_class/" "$cluster_source"/manifests/{dns,storage}.yaml |
+# install NAME...: manifests of the cluster's own.
+install() {
+  (cd "$cluster_source/manifests" && sed "s/@DNS_IP@/$dns_ip/; s/@STORAGE_CLASS@/$storage_class/" "${@/%/.yaml}") |
     kubectl apply -f - >/dev/null
+}
+start_volumes() {
+  start node-volumes node-volumes -kubeconfig "$kubeconfig" -dir "$run/volumes"
 }
 
 echo here
@@ -141,7 +153,7 @@ fi
 await 120 "apiserver" curl -fsS --cacert "$run/pki/ca.crt" "https://$node_ip:6443/readyz"
 start_controllers
 if [ "$CONTROL_PLANE_ONLY" = no ]; then
-  install_addons
+  install dns storage
   start_node
   await 60 "node registered" kubectl get node "$node_name"
   await 60 "node ready" kubectl wait --for=condition=Ready "node/$node_name" --timeout=5s

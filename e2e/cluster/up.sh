@@ -41,6 +41,7 @@ end() {
 
 require_host
 [ -e "$cluster_cache/complete" ] || die "the cluster's programs are not built; run: tools/cluster.sh build"
+[ "$KWOK" = no ] || [ -x "$cluster_bin/kwok" ] || die "kwok is not built; run: tools/cluster.sh build --bench"
 if keeper="$(keeper_of "$run")"; then die "cluster $cluster_id already runs (process $keeper); tools/cluster.sh down --id $cluster_id ends it"; fi
 remove_leftovers # of a keeper that was killed
 trap end EXIT

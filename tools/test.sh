@@ -13,28 +13,31 @@ cd "$(dirname "$0")/.."
 features=(--features workers-run/torch)
 # The whole-path tests run from the workspace's own build: `cargo test -p e2e` would select other features
 # of shared crates and build them all over again.
-e2e_binary() {
+e2e_binary() { # TARGET
   tools/with-libtorch.sh cargo test --locked --workspace "${features[@]}" --tests --no-run --message-format=json 2>/dev/null |
     python3 -c 'import json, sys
+target = sys.argv[1]
 for line in sys.stdin:
     message = json.loads(line) if line.startswith("{") else {}
-    if message.get("executable") and message["target"]["name"] == "it" and "/e2e#" in message["package_id"]:
-        print(message["executable"])'
+    if message.get("executable") and message["target"]["name"] == target and "/e2e#" in message["package_id"]:
+        print(message["executable"])' "$1"
 }
 
 # Each stage is a function `stage_NAME`; its comment is what the summary is read by.
 stage_setup() { tools/setup.sh; }
 stage_format() { cargo fmt --all --check; }
 stage_invariants() { tools/invariants.sh; }
+stage_licenses() { "${PYTHON:-python3}" tools/licenses.py; }
 stage_build() { tools/with-libtorch.sh cargo build --locked --workspace "${features[@]}" --bins --lib --tests; }
 stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --bins --lib --tests --no-fail-fast; }
 stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
 stage_crds() { tools/generated.sh --check; }
 stage_charts() { tools/charts.sh; }
-stage_e2e() { "$(e2e_binary)"; }
+stage_e2e() { "$(e2e_binary it)"; }
+stage_cluster() { "$(e2e_binary cluster)"; }
 stage_parity() { "$(tools/python-env.sh | tail -1)" -m pytest -q workers/torch/golden models/training/tests; }
 stage_lint() { tools/with-libtorch.sh cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings; }
-stages=(setup format invariants build unit doc crds charts e2e parity lint)
+stages=(setup format invariants licenses build unit doc crds charts e2e cluster parity lint)
 
 if [ "${1:-}" = --list ]; then printf '%s\n' "${stages[@]}"; exit 0; fi
 if [ "$#" -gt 0 ]; then stages=("$@"); fi
@@ -44,32 +47,35 @@ done
 
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-failed_stages=0 tests_passed=0 tests_failed=0
+failed_stages=0 tests_passed=0 tests_failed=0 tests_skipped=0
 summary=()
 for stage in "${stages[@]}"; do
   printf '\n=== %s ===\n%s\n' "$stage" "$(declare -f "stage_$stage" | sed -n '3,$p' | sed '$d' | sed 's/^ *//')"
   started=$SECONDS
   "stage_$stage" 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
-  # Counts of cargo's harness ("test result: ok. 12 passed; 0 failed; ...") and of pytest ("12 passed, 1 failed in 3s").
-  read -r passed failed < <(awk '
-    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
+  # Counts of cargo's harness ("test result: ok. 12 passed; 0 failed; 1 ignored; ...") and of pytest ("12 passed, 1 failed
+  # in 3s"). Only the cluster's stories can be ignored: where there can be no cluster, with the reason.
+  read -r passed failed skipped < <(awk '
+    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^ignored/) s += $i } }
     /^=* ?[0-9]+ (passed|failed).* in [0-9.]+s/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
-    END { print p + 0, f + 0 }' "$log")
-  tests_passed=$((tests_passed + passed)) tests_failed=$((tests_failed + failed))
+    END { print p + 0, f + 0, s + 0 }' "$log")
+  tests_passed=$((tests_passed + passed)) tests_failed=$((tests_failed + failed)) tests_skipped=$((tests_skipped + skipped))
   verdict=passed
   if [ "$status" != 0 ]; then
     verdict=FAILED failed_stages=$((failed_stages + 1))
     [ "$failed" -gt 0 ] || tests_failed=$((tests_failed + 1))
+  elif [ "$passed" = 0 ] && [ "$skipped" -gt 0 ]; then
+    verdict=skipped
   else
     tests_passed=$((tests_passed + (passed == 0 ? 1 : 0)))
   fi
-  summary+=("$(printf '%-11s %-6s %4d tests  %4d s' "$stage" "$verdict" "$passed" "$((SECONDS - started))")")
+  summary+=("$(printf '%-11s %-7s %4d tests  %4d s' "$stage" "$verdict" "$passed" "$((SECONDS - started))")")
 done
 
 printf '\n=== summary ===\n'
 printf '%s\n' "${summary[@]}"
 printf '%d of %d stages passed in %d s; a stage without tests of its own counts as one\n' \
   "$((${#stages[@]} - failed_stages))" "${#stages[@]}" "$SECONDS"
-printf '%d passed, %d failed\n' "$tests_passed" "$tests_failed"
+printf '%d passed, %d failed, %d skipped\n' "$tests_passed" "$tests_failed" "$tests_skipped"
 [ "$failed_stages" = 0 ]

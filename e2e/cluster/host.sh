@@ -15,6 +15,7 @@ require_host() {
   done
   [ -d /usr/lib/cni ] || missing+=" /usr/lib/cni"
   [ -z "$missing" ] || die "missing:$missing; tools/setup.sh --cluster installs them"
+  modprobe -a bridge veth br_netfilter overlay nf_tables nf_conntrack 2>/dev/null || true # where they are modules
   reason="$(unshare --net --pid --mount --ipc --uts --fork --mount-proc --propagation private true 2>&1)" ||
     cannot "new namespaces are not allowed here ($reason)"
   reason="$(unshare --net sh -ec 'ip link add bridge0 type bridge; ip link add cable0 type veth peer name cable1

@@ -1,13 +1,15 @@
 //! The edges: protocol ↔ the one internal request and its events. They hold no decisions.
 //!
 //! [`context`] goes around all of them (request id, span, header limit, error bodies); [`upload`] reads bodies
-//! for [`rest`] and [`openai`]; [`words`] and [`frame`] are the published JSON shapes.
+//! for [`rest`] and [`openai`], [`leftover`] what they left unread; [`words`] and [`frame`] are the published JSON
+//! shapes.
 
 pub mod context;
 pub mod fetch;
 pub mod frame;
 pub mod grpc;
 pub mod health;
+mod leftover;
 pub mod openai;
 pub mod rest;
 pub mod subtitles;
@@ -60,6 +62,7 @@ pub fn router(gateway: &Arc<Gateway>) -> (Router, HealthReporter) {
         .method_not_allowed_fallback(|| async { Error::MethodNotAllowed("see docs/api.md") })
         // Bodies are bounded where they are read, together with the memory of all requests.
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(gateway.clone(), context::around));
+        .layer(axum::middleware::from_fn_with_state(gateway.clone(), context::around))
+        .layer(axum::middleware::from_fn(leftover::around));
     (app, reporter)
 }

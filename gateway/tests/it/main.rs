@@ -9,6 +9,7 @@ mod faults;
 mod grpc;
 mod harness;
 mod input;
+mod leftover;
 mod limits;
 mod openai;
 mod redis;

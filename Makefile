@@ -25,6 +25,11 @@ build: setup ## Builds all programs into target/release/
 run: build ## Starts the whole service on this machine, speaks a sentence at it, and stays up until Ctrl-C
 	@target/release/smallest up -f examples/quickstart.yaml --demo
 
+.PHONY: cluster
+cluster: build ## Starts a throw-away Kubernetes with the whole service in it, and stays up until Ctrl-C (root, Linux)
+	@tools/setup.sh --cluster
+	@tools/cluster.sh demo
+
 .PHONY: test
 test: ## Runs every test: format, lints, invariants, unit, parity with the reference, whole path
 	@tools/test.sh

@@ -24,7 +24,7 @@ for line in sys.stdin:
 }
 
 # Each stage is a function `stage_NAME`; its comment is what the summary is read by.
-stage_setup() { tools/setup.sh; }
+stage_setup() { tools/setup.sh && tools/tests/setup.sh; }
 stage_format() { cargo fmt --all --check; }
 stage_invariants() { tools/invariants.sh; }
 stage_licenses() { "${PYTHON:-python3}" tools/licenses.py; }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use queue::ids::GatewayId;
 use queue::job::{WorkError, WorkErrorKind};
-use queue::port::{Held, Lost, SessionEnd, WorkerRecord};
+use queue::port::{Held, Lost, SessionEnd, WorkerPhase, WorkerRecord};
 use tokio::time::MissedTickBehavior;
 use workers_batch::Occupant;
 
@@ -44,15 +44,17 @@ pub(crate) async fn once(shared: &Shared) {
 }
 
 fn record(shared: &Shared) -> WorkerRecord {
+    let draining = shared.draining.is_cancelled();
     WorkerRecord {
-        id: shared.id().clone(),
-        component: "asr".to_owned(),
         model: shared.served.model.clone(),
         languages: shared.served.languages.clone(),
         slots: shared.config.limits.streams as u32,
         active_streams: shared.sessions().len() as u32,
         active_requests: shared.jobs().len() as u32,
-        draining: shared.draining.is_cancelled(),
+        draining,
+        batch_slots: shared.config.limits.jobs as u32,
+        phase: if draining { WorkerPhase::Draining } else { WorkerPhase::Ready },
+        ..shared.about.record(shared.id(), shared.config.component)
     }
 }
 

@@ -26,26 +26,40 @@ pub struct Cli {
 pub enum Command {
     /// Recognizes speech: live streams and recordings
     Asr(Box<AsrArgs>),
+    /// Synthesizes speech: not in this version, but for ENGINE=fake, which answers the queue of TTS for tests
+    Tts(Box<AsrArgs>),
 }
 
-/// The flags of a speech recognition worker; each may come from the environment.
+/// What a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// Speech recognition.
+    Asr,
+    /// Speech synthesis.
+    Tts,
+}
+
+/// The flags of a worker; each may come from the environment.
 #[derive(Debug, Clone, Args)]
 pub struct AsrArgs {
     /// Address to serve health and metrics on
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// Port of /health
-    #[arg(long, env = "PORT", default_value_t = 2233)]
-    pub port: u16,
-    /// Port of /metrics
-    #[arg(long, env = "METRICS_PORT", default_value_t = 9090)]
-    pub metrics_port: u16,
+    /// Port of /health; 2233 for asr and 8876 for tts when not given
+    #[arg(long, env = "PORT")]
+    pub port: Option<u16>,
+    /// Port of /metrics; 9090 for asr and 9190 for tts when not given
+    #[arg(long, env = "METRICS_PORT")]
+    pub metrics_port: Option<u16>,
     /// The queue: redis:// or rediss://
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
     /// Deployment to work for, as namespace/name
     #[arg(long, env = "SMALLEST_DEPLOYMENT", default_value = "default/quickstart")]
     pub deployment: String,
+    /// Name of the pod it runs in, for its registration
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
     /// License proxy beside this worker; may be empty for the fake engine only
     #[arg(long, env = "LICENSE_PROXY_URL", default_value = "http://127.0.0.1:6699")]
     pub license_proxy_url: String,
@@ -166,15 +180,43 @@ impl FromStr for Wanted {
     }
 }
 
+impl Component {
+    /// Its name in the queue and in licenses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asr => "asr",
+            Self::Tts => "tts",
+        }
+    }
+
+    /// Ports of health and metrics, when none are given.
+    fn ports(self) -> (u16, u16) {
+        match self {
+            Self::Asr => (2233, 9090),
+            Self::Tts => (8876, 9190),
+        }
+    }
+}
+
+impl Command {
+    /// What to serve, and how.
+    pub fn parts(self) -> (Component, AsrArgs) {
+        match self {
+            Self::Asr(args) => (Component::Asr, *args),
+            Self::Tts(args) => (Component::Tts, *args),
+        }
+    }
+}
+
 impl AsrArgs {
     /// Address of `/health`.
-    pub fn health_address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
+    pub fn health_address(&self, component: Component) -> SocketAddr {
+        SocketAddr::new(self.host, self.port.unwrap_or(component.ports().0))
     }
 
     /// Address of `/metrics`.
-    pub fn metrics_address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.metrics_port)
+    pub fn metrics_address(&self, component: Component) -> SocketAddr {
+        SocketAddr::new(self.host, self.metrics_port.unwrap_or(component.ports().1))
     }
 
     /// Longest drain.
@@ -207,10 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_those_of_the_component() {
+        let ports = |words: &[&str]| {
+            let cli = Cli::try_parse_from([&["smallest-worker"], words].concat()).unwrap();
+            let (component, args) = cli.command.parts();
+            (args.health_address(component).port(), args.metrics_address(component).port())
+        };
+        assert_eq!(ports(&["asr"]), (2233, 9090));
+        assert_eq!(ports(&["tts"]), (8876, 9190));
+        assert_eq!(ports(&["tts", "--port", "1", "--metrics-port", "2"]), (1, 2));
+    }
+
+    #[test]
     fn an_empty_checksum_is_none() {
         let parse = |sum: &str| {
             let cli = Cli::try_parse_from(["smallest-worker", "asr", "--model-checksum", sum])?;
-            let Command::Asr(args) = cli.command;
+            let (_, args) = cli.command.parts();
             Ok::<_, clap::Error>(args.checksum().cloned())
         };
         assert_eq!(parse("").unwrap(), None);

@@ -14,7 +14,7 @@ use reqwest::{Client, StatusCode, Url};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::model_source::{Checksum, FILES, ModelError, OPTIONAL_FILES, digest, hex};
+use crate::model_source::{Checksum, FILES, ModelError, OPTIONAL_FILES, Said, digest, hex};
 
 /// Longest wait for a connection, and for the next bytes.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -27,6 +27,7 @@ pub(crate) async fn fetch(
     url: &Url,
     checksum: Option<&Checksum>,
     cache: &Path,
+    said: Said<'_>,
 ) -> Result<PathBuf, ModelError> {
     let key = hex(&Sha256::digest(url.as_str().trim_end_matches('/')));
     if let Some(folder) = cached(&key, checksum, cache) {
@@ -38,10 +39,10 @@ pub(crate) async fn fetch(
     let client = Client::builder().connect_timeout(CONNECT).read_timeout(READ).build();
     let client = client.map_err(|e| refuse(url, &e))?;
     for file in FILES {
-        one(&client, &child(url, file), &under_way.join(file)).await?;
+        one(&client, &child(url, file), &under_way.join(file), said).await?;
     }
     for file in OPTIONAL_FILES {
-        match one(&client, &child(url, file), &under_way.join(file)).await {
+        match one(&client, &child(url, file), &under_way.join(file), said).await {
             Err(ModelError::Download { detail, .. }) if detail.contains("404") => {}
             other => other?,
         }
@@ -86,7 +87,7 @@ fn keep(under_way: &Path, key: &str, digest: &Checksum, cache: &Path) -> Result<
 }
 
 /// Downloads one file, going on where an earlier attempt ended.
-async fn one(client: &Client, url: &Url, path: &Path) -> Result<(), ModelError> {
+async fn one(client: &Client, url: &Url, path: &Path, said: Said<'_>) -> Result<(), ModelError> {
     if path.exists() {
         return Ok(());
     }
@@ -113,14 +114,17 @@ async fn one(client: &Client, url: &Url, path: &Path) -> Result<(), ModelError> 
     options.create(true).append(got > 0).write(true).truncate(got == 0);
     let mut file = options.open(&part).await.map_err(write)?;
     let mut body = response.bytes_stream();
-    let mut said = Instant::now();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    said(progress(&name, got, want));
+    let mut last = Instant::now();
     while let Some(bytes) = body.next().await {
         let Ok(bytes) = bytes else { break };
         file.write_all(&bytes).await.map_err(write)?;
         got += bytes.len() as u64;
-        if said.elapsed() >= PROGRESS {
-            said = Instant::now();
+        if last.elapsed() >= PROGRESS {
+            last = Instant::now();
             tracing::info!(file = %path.display(), megabytes = got >> 20, of = want.unwrap_or(0) >> 20, "downloading");
+            said(progress(&name, got, want));
         }
     }
     file.sync_all().await.map_err(write)?;
@@ -130,6 +134,17 @@ async fn one(client: &Client, url: &Url, path: &Path) -> Result<(), ModelError> 
     std::fs::rename(&part, path).map_err(write)?;
     tracing::info!(file = %path.display(), bytes = got, "downloaded");
     Ok(())
+}
+
+/// How far a file is, for people.
+fn progress(name: &str, got: u64, want: Option<u64>) -> String {
+    let got_mib = got >> 20;
+    match want.filter(|want| *want > 0) {
+        Some(want) => {
+            format!("downloading {name}: {got_mib} of {} MiB ({} %)", want >> 20, got.saturating_mul(100) / want)
+        }
+        None => format!("downloading {name}: {got_mib} MiB"),
+    }
 }
 
 /// First byte and size of a partial answer.

@@ -72,12 +72,12 @@ async fn start(server: Server) -> (ModelSource, Arc<Server>) {
 async fn a_model_is_downloaded_once_and_found_again() {
     let cache = tempfile::tempdir().unwrap();
     let (source, server) = start(Server::default()).await;
-    let folder = source.fetch(None, cache.path()).await.unwrap();
+    let folder = source.fetch(None, cache.path(), &|_| ()).await.unwrap();
     assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), content("model.safetensors"));
     let asked = server.asked.load(Ordering::SeqCst);
-    assert_eq!(source.fetch(None, cache.path()).await.unwrap(), folder);
+    assert_eq!(source.fetch(None, cache.path(), &|_| ()).await.unwrap(), folder);
     let (digest, _) = digest(&folder).await.unwrap();
-    assert_eq!(source.fetch(Some(&digest), cache.path()).await.unwrap(), folder);
+    assert_eq!(source.fetch(Some(&digest), cache.path(), &|_| ()).await.unwrap(), folder);
     assert_eq!(server.asked.load(Ordering::SeqCst), asked);
 }
 
@@ -85,9 +85,9 @@ async fn a_model_is_downloaded_once_and_found_again() {
 async fn a_download_that_breaks_off_goes_on_where_it_ended() {
     let cache = tempfile::tempdir().unwrap();
     let (source, server) = start(Server { break_off: AtomicBool::new(true), ..Server::default() }).await;
-    let error = source.fetch(None, cache.path()).await.unwrap_err();
+    let error = source.fetch(None, cache.path(), &|_| ()).await.unwrap_err();
     assert_eq!(error.reason(), "Truncated", "{error}");
-    let folder = source.fetch(None, cache.path()).await.unwrap();
+    let folder = source.fetch(None, cache.path(), &|_| ()).await.unwrap();
     assert_eq!(server.resumed.load(Ordering::SeqCst), 1);
     assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), content("model.safetensors"));
 }
@@ -97,7 +97,7 @@ async fn a_wrong_digest_leaves_nothing_behind() {
     let cache = tempfile::tempdir().unwrap();
     let (source, _) = start(Server::default()).await;
     let want: Checksum = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
-    let error = source.fetch(Some(&want), cache.path()).await.unwrap_err();
+    let error = source.fetch(Some(&want), cache.path(), &|_| ()).await.unwrap_err();
     assert_eq!(error.reason(), "WrongDigest", "{error}");
     assert!(!cache.path().join(want.digits()).exists());
     assert_eq!(std::fs::read_dir(cache.path().join("downloads")).unwrap().count(), 0);
@@ -107,6 +107,18 @@ async fn a_wrong_digest_leaves_nothing_behind() {
 async fn a_missing_file_is_named() {
     let cache = tempfile::tempdir().unwrap();
     let (source, _) = start(Server { missing: Some("tokenizer.json"), ..Server::default() }).await;
-    let error = source.fetch(None, cache.path()).await.unwrap_err().to_string();
+    let error = source.fetch(None, cache.path(), &|_| ()).await.unwrap_err().to_string();
     assert!(error.contains("tokenizer.json") && error.contains("404"), "{error}");
+}
+
+#[tokio::test]
+async fn a_download_says_how_far_it_is() {
+    let (address, _) = start(Server::default()).await;
+    let (source, cache) = (address, tempfile::tempdir().unwrap());
+    let said = std::sync::Mutex::new(Vec::new());
+    source.fetch(None, cache.path(), &|text| said.lock().unwrap().push(text)).await.unwrap();
+    let said = said.into_inner().unwrap();
+    assert!(said.iter().any(|text| text.starts_with("downloading model.safetensors: 0 of 0 MiB")), "{said:?}");
+    assert_eq!(progress("x", 3 << 20, Some(12 << 20)), "downloading x: 3 of 12 MiB (25 %)");
+    assert_eq!(progress("x", 3 << 20, None), "downloading x: 3 MiB");
 }

@@ -7,7 +7,8 @@
 //! In order of travel:
 //! - [`config`]: flags and environment, parsed once; [`model_source`]: from where the model comes;
 //! - [`load`] and [`warm`]: a model folder becomes an engine whose costs are known;
-//! - [`ready`]: `/health` and `/metrics`; [`license`]: may new work be taken;
+//! - [`ready`]: `/health` and `/metrics`; `register`: the worker's record in the queue, from the start on; [`license`]: may
+//!   new work be taken;
 //! - [`serve`]: the whole journey; [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`.
 //!
 //! Gateways are never called: everything passes through the queue.
@@ -18,6 +19,7 @@ mod download;
 mod drain;
 mod inbox;
 mod pull;
+mod register;
 mod reply;
 
 pub mod config;
@@ -34,4 +36,5 @@ pub mod sessions;
 pub mod warm;
 pub mod worker;
 
+pub use register::About;
 pub use worker::{Gate, Meter, Parts, WorkerConfig, WorkerError, run};

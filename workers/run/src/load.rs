@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
+use queue::port::WorkerPhase;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use workers_engine::fake::{FakeConfig, FakeEngine};
 use workers_engine::{Engine, EngineError};
 
 use crate::config::{AsrArgs, EngineKind, SlotCount};
-use crate::model_source::ModelError;
+use crate::model_source::{ModelError, ModelSource};
 use crate::ready::Readiness;
 use crate::warm::{Measured, warm};
 
@@ -68,6 +69,8 @@ pub struct Loaded {
     pub jobs: usize,
     /// Chunks of a batch job in one step.
     pub job_chunks: usize,
+    /// SHA-256 of the model, where it is known.
+    pub model_sha256: Option<String>,
 }
 
 /// Loads until it works; `None` when asked to stop before.
@@ -79,7 +82,7 @@ pub async fn insist(
     let mut wait = BACK_OFF.0;
     loop {
         let attempt = tokio::select! {
-            attempt = once(args) => attempt,
+            attempt = once(args, readiness) => attempt,
             () = stop.cancelled() => return None,
         };
         match attempt {
@@ -88,7 +91,7 @@ pub async fn insist(
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(reason = error.reason(), %error, cause, retry_s = wait.as_secs(), "no model yet");
                 let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error} ({cause})"));
-                readiness.send_replace(Readiness::Starting(why));
+                readiness.send_replace(Readiness::starting(WorkerPhase::Failed, why));
             }
         }
         tokio::select! {
@@ -99,15 +102,21 @@ pub async fn insist(
     }
 }
 
-async fn once(args: &AsrArgs) -> Result<Loaded, LoadError> {
-    let build = builder(args).await?;
+async fn once(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<Loaded, LoadError> {
+    let (build, model_sha256) = builder(args, readiness).await?;
+    let phases = readiness.clone();
+    let say = move |phase, message: &str| {
+        phases.send_replace(Readiness::starting(phase, message));
+    };
     let load = tokio::task::spawn_blocking(move || {
+        say(WorkerPhase::Loading, "loading the model");
         let mut engine = build()?;
+        say(WorkerPhase::WarmingUp, "warming the model up");
         let measured = warm(engine.as_mut())?;
         Ok::<_, EngineError>((engine, measured))
     });
     let (engine, measured) = load.await.map_err(|_panic| LoadError::Panicked)??;
-    let loaded = share(args, engine, measured);
+    let loaded = Loaded { model_sha256, ..share(args, engine, measured) };
     tracing::info!(
         model = loaded.engine.info().model,
         device = loaded.engine.info().device,
@@ -131,7 +140,8 @@ fn share(args: &AsrArgs, engine: Box<dyn Engine>, measured: Measured) -> Loaded 
         SlotCount::Exactly(n) => n.min(slots - jobs),
         SlotCount::Auto => (slots - jobs).min(measured.capacity()),
     };
-    Loaded { engine, streams: streams.max(1), jobs, job_chunks: measured.job_chunks() }
+    let job_chunks = measured.job_chunks();
+    Loaded { engine, streams: streams.max(1), jobs, job_chunks, model_sha256: None }
 }
 
 /// Slots that the engine must have, when that is not its own choice.
@@ -145,7 +155,11 @@ fn engine_slots(args: &AsrArgs) -> Option<usize> {
 
 type Build = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
 
-async fn builder(args: &AsrArgs) -> Result<Build, LoadError> {
+/// What makes the engine, and the digest of its model.
+async fn builder(
+    args: &AsrArgs,
+    readiness: &watch::Sender<Readiness>,
+) -> Result<(Build, Option<String>), LoadError> {
     match args.engine {
         EngineKind::Fake => {
             let config = FakeConfig {
@@ -154,25 +168,33 @@ async fn builder(args: &AsrArgs) -> Result<Build, LoadError> {
                 chunk_cost: Duration::from_millis(args.fake_chunk_cost_ms),
                 ..FakeConfig::default()
             };
-            Ok(Box::new(move || Ok(Box::new(FakeEngine::new(config)) as Box<dyn Engine>)))
+            let build: Build = Box::new(move || Ok(Box::new(FakeEngine::new(config)) as Box<dyn Engine>));
+            // There is no model that could be another one than the one asked for.
+            Ok((build, args.checksum().map(|sum| sum.digits().to_owned())))
         }
-        EngineKind::Torch => torch(args).await,
+        EngineKind::Torch => torch(args, readiness).await,
     }
 }
 
 #[cfg(not(feature = "torch"))]
-async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
+async fn torch(
+    args: &AsrArgs,
+    readiness: &watch::Sender<Readiness>,
+) -> Result<(Build, Option<String>), LoadError> {
     // The model is looked at all the same, so that its faults show first.
-    fetch(args).await?;
+    fetch(args, readiness).await?;
     Err(LoadError::NoTorch)
 }
 
 #[cfg(feature = "torch")]
-async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
+async fn torch(
+    args: &AsrArgs,
+    readiness: &watch::Sender<Readiness>,
+) -> Result<(Build, Option<String>), LoadError> {
     use crate::config::{Device, Precision};
     use workers_torch::{DeviceChoice, LoadOptions, TorchEngine};
 
-    let (folder, model) = fetch(args).await?;
+    let Fetched { folder, model, sha256 } = fetch(args, readiness).await?;
     let options = LoadOptions {
         model,
         device: match args.device {
@@ -188,12 +210,37 @@ async fn torch(args: &AsrArgs) -> Result<Build, LoadError> {
         threads: args.torch_threads,
         ..LoadOptions::default()
     };
-    Ok(Box::new(move || Ok(Box::new(TorchEngine::load(&folder, &options)?) as Box<dyn Engine>)))
+    let build: Build =
+        Box::new(move || Ok(Box::new(TorchEngine::load(&folder, &options)?) as Box<dyn Engine>));
+    Ok((build, sha256))
 }
 
-async fn fetch(args: &AsrArgs) -> Result<(std::path::PathBuf, String), LoadError> {
+/// A model on this machine's disk.
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "without libtorch it is only looked for"))]
+struct Fetched {
+    folder: std::path::PathBuf,
+    /// Name under which clients ask for it.
+    model: String,
+    /// Its digest: the one asked for, or the one its folder in the cache is named by.
+    sha256: Option<String>,
+}
+
+async fn fetch(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<Fetched, LoadError> {
     let source = args.model_url.as_ref().ok_or(LoadError::NoModel)?;
-    let folder = source.fetch(args.checksum(), &args.model_cache_dir).await?;
+    let phase = match source {
+        ModelSource::Folder(_) => WorkerPhase::Loading,
+        ModelSource::Remote(_) => WorkerPhase::Downloading,
+    };
+    let say = |message| {
+        readiness.send_replace(Readiness::starting(phase, message));
+    };
+    say("looking for the model".to_owned());
+    let folder = source.fetch(args.checksum(), &args.model_cache_dir, &say).await?;
     let name = args.model_name.clone().filter(|name| !name.is_empty()).or_else(|| source.name());
-    Ok((folder, name.unwrap_or_else(|| "asr".to_owned())))
+    let pinned = args.checksum().map(|sum| sum.digits().to_owned());
+    let sha256 = pinned.or_else(|| match source {
+        ModelSource::Folder(_) => None,
+        ModelSource::Remote(_) => Some(folder.file_name()?.to_string_lossy().into_owned()),
+    });
+    Ok(Fetched { folder, model: name.unwrap_or_else(|| "asr".to_owned()), sha256 })
 }

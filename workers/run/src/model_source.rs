@@ -15,6 +15,9 @@ pub const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.jso
 /// Files that are used when they are there.
 pub const OPTIONAL_FILES: [&str; 1] = ["processor_config.json"];
 
+/// Who is told how far a download is, in words.
+pub type Said<'a> = &'a (dyn Fn(String) + Send + Sync);
+
 /// A place that holds a model folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
@@ -142,7 +145,13 @@ impl ModelSource {
 
     /// Gives the model's folder, downloaded and checked. Reads and hashes files: run it off the async threads'
     /// critical path only in so far as a worker that loads has nothing else to do.
-    pub async fn fetch(&self, checksum: Option<&Checksum>, cache: &Path) -> Result<PathBuf, ModelError> {
+    /// `said` is told how far a download is.
+    pub async fn fetch(
+        &self,
+        checksum: Option<&Checksum>,
+        cache: &Path,
+        said: Said<'_>,
+    ) -> Result<PathBuf, ModelError> {
         match self {
             Self::Folder(path) => {
                 if let Some(want) = checksum {
@@ -155,7 +164,7 @@ impl ModelSource {
                 }
                 Ok(path.clone())
             }
-            Self::Remote(url) => crate::download::fetch(url, checksum, cache).await,
+            Self::Remote(url) => crate::download::fetch(url, checksum, cache, said).await,
         }
     }
 }
@@ -265,13 +274,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = ModelSource::Folder(folder.path().to_owned());
         std::fs::write(folder.path().join("config.json"), "{}").unwrap();
-        let missing = source.fetch(None, Path::new("/")).await.unwrap_err();
+        let missing = source.fetch(None, Path::new("/"), &|_| ()).await.unwrap_err();
         assert!(missing.to_string().contains("model.safetensors"), "{missing}");
         for file in FILES {
             std::fs::write(folder.path().join(file), file).unwrap();
         }
         let want: Checksum = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
-        let wrong = source.fetch(Some(&want), Path::new("/")).await.unwrap_err();
+        let wrong = source.fetch(Some(&want), Path::new("/"), &|_| ()).await.unwrap_err();
         assert_eq!(wrong.reason(), "WrongDigest");
         assert!(wrong.to_string().contains("MODEL_CHECKSUM wants sha256:0000"), "{wrong}");
     }

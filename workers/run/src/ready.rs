@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use queue::port::WorkerPhase;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,8 +20,13 @@ use crate::queue_health::QueueHealth;
 /// Where the worker stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// Not yet; the text says what it waits for or what failed.
-    Starting(String),
+    /// Not yet.
+    Starting {
+        /// How far it is.
+        phase: WorkerPhase,
+        /// What it waits for, how far a download is, or what failed.
+        message: String,
+    },
     /// At work.
     Ready {
         /// Device it runs on.
@@ -32,6 +38,13 @@ pub enum Readiness {
     },
     /// Asked to stop.
     Draining,
+}
+
+impl Readiness {
+    /// Not yet, and why.
+    pub fn starting(phase: WorkerPhase, message: impl Into<String>) -> Self {
+        Self::Starting { phase, message: message.into() }
+    }
 }
 
 /// A port that cannot be used.
@@ -78,7 +91,7 @@ fn describe(readiness: &Readiness, queue_away: bool) -> (StatusCode, Value) {
     let unhealthy =
         |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "unhealthy", "reason": reason }));
     match readiness {
-        Readiness::Starting(reason) => unhealthy(reason),
+        Readiness::Starting { message, .. } => unhealthy(message),
         Readiness::Draining => unhealthy("draining: no new work is taken"),
         Readiness::Ready { device, model, slots } => {
             let gpu = if device.starts_with("cuda") { device.as_str() } else { "none" };
@@ -97,7 +110,7 @@ mod tests {
 
     #[test]
     fn health_says_what_it_waits_for() {
-        let (status, body) = describe(&Readiness::Starting("loading".into()), false);
+        let (status, body) = describe(&Readiness::starting(WorkerPhase::Loading, "loading"), false);
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body, json!({ "status": "unhealthy", "reason": "loading" }));
     }

@@ -1,12 +1,12 @@
-//! The journey of `smallest-worker asr`, from parsed flags to exit.
+//! The journey of `smallest-worker`, from parsed flags to exit.
 //!
-//! `config → health and metrics → license → queue → load → ready → work → drain`. IO only at the edges that it calls.
+//! `config → health and metrics → license → queue, register → load → ready → work → drain`. IO only at the edges that it calls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use queue::ids::WorkerId;
-use queue::port::{QueueLimits, WorkerPort};
+use queue::port::{QueueLimits, WorkerPhase, WorkerPort};
 use queue::redis::{RedisConfig, RedisQueue};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use workers_batch::Limits;
 use workers_engine::SAMPLE_RATE_HZ;
 
-use crate::config::{AsrArgs, EngineKind};
+use crate::config::{AsrArgs, Component, EngineKind};
 use crate::license::{self, LicenseMeter};
 use crate::load::{self, Loaded};
 use crate::queue_health::{BackOff, QueueHealth};
 use crate::ready::{self, ListenError, Readiness};
+use crate::register::{self, About, Who};
 use crate::sessions::Patience;
 use crate::worker::{self, Gate, Parts, WorkerConfig, WorkerError};
 
@@ -34,32 +35,46 @@ pub enum ServeError {
     /// No license proxy is named.
     #[error("failed to find the license proxy: LICENSE_PROXY_URL is empty, which only ENGINE=fake allows")]
     NoLicenseProxy,
+    /// Speech synthesis was asked for, and there is no engine for it.
+    #[error(
+        "failed to serve tts: this version has no engine for speech synthesis; remove spec.tts, or use ENGINE=fake in tests"
+    )]
+    NoSynthesis,
     /// The worker failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
 }
 
+/// Longest wait for the last words to queue and license proxy.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Serves until SIGTERM or SIGINT, or until the engine dies.
-pub async fn serve(args: AsrArgs) -> Result<(), ServeError> {
+pub async fn serve(component: Component, args: AsrArgs) -> Result<(), ServeError> {
+    if component == Component::Tts && args.engine == EngineKind::Torch {
+        return Err(ServeError::NoSynthesis);
+    }
     let started = Instant::now();
     let stop = on_signals()?;
     let metrics = telemetry::metrics();
     crate::metrics::describe();
     let health = QueueHealth::default();
-    let (readiness, readiness_out) = watch::channel(Readiness::Starting("starting".to_owned()));
-    let health_port = ready::listen(args.health_address(), "health", "PORT").await?;
-    let metrics_port = ready::listen(args.metrics_address(), "metrics", "METRICS_PORT").await?;
+    let (readiness, readiness_out) = watch::channel(Readiness::starting(WorkerPhase::Starting, "starting"));
+    let health_port = ready::listen(args.health_address(component), "health", "PORT").await?;
+    let metrics_port = ready::listen(args.metrics_address(component), "metrics", "METRICS_PORT").await?;
     spawn_server(health_port, ready::router(readiness_out, health.clone()));
     spawn_server(metrics_port, metrics.router());
 
-    let (gate, meter, license) = connect_license(&args).await?;
-    readiness.send_replace(Readiness::Starting("loading the model and reaching the queue".to_owned()));
-    // Both take their time; neither needs the other.
-    let both =
-        futures::future::join(connect_queue(&args, &health, &stop), load::insist(&args, &readiness, &stop));
-    let (Some(queue), Some(loaded)) = both.await else { return Ok(()) };
+    let (gate, meter, license) = connect_license(component, &args).await?;
+    let pod = args.pod_name.clone().filter(|pod| !pod.is_empty());
+    let about = About { pod, model_sha256: None, license: license.clone() };
+    let id = WorkerId::generate();
+    let lease = Duration::from_millis(args.queue_lease_ms);
+    let who = Who { id: &id, component: component.name(), about: &about, lease };
+    let prepared = prepare((component, &args), &who, (&readiness, &health), &stop);
+    let Some((queue, loaded)) = prepared.await else { return Ok(()) };
 
-    let config = worker_config(&args, &loaded);
+    let about = About { model_sha256: loaded.model_sha256.clone(), ..about };
+    let config = worker_config((id, component), &args, &loaded);
     let info = loaded.engine.info();
     let ready = Readiness::Ready {
         device: info.device.clone(),
@@ -75,19 +90,49 @@ pub async fn serve(args: AsrArgs) -> Result<(), ServeError> {
         readiness.send_replace(Readiness::Draining);
     });
     let port: Arc<dyn WorkerPort> = Arc::new(queue);
-    let parts = Parts { port, engine: loaded.engine, gate, meter: Arc::new(meter), health };
+    let parts = Parts { port, engine: loaded.engine, gate, meter: Arc::new(meter), health, about };
     let result = worker::run(parts, config, stop).await;
     if let Some(license) = license {
         // Counted work should not be lost, but nobody waits long for it.
-        drop(tokio::time::timeout(Duration::from_secs(2), license.flush()).await);
+        drop(tokio::time::timeout(LAST_WORDS, license.flush()).await);
     }
     Ok(result?)
 }
 
-fn worker_config(args: &AsrArgs, loaded: &Loaded) -> WorkerConfig {
+/// Reaches the queue and loads the model; both take their time, and neither needs the other. As soon as the queue is
+/// reached, the worker is registered there. `None` when asked to stop before.
+async fn prepare(
+    (component, args): (Component, &AsrArgs),
+    who: &Who<'_>,
+    (readiness, health): (&watch::Sender<Readiness>, &QueueHealth),
+    stop: &CancellationToken,
+) -> Option<(RedisQueue, Loaded)> {
+    let loaded = CancellationToken::new();
+    let registering = async {
+        let queue = connect_queue((component, args), health, stop).await?;
+        register::while_loading(&queue, who, (readiness.subscribe(), health), &loaded).await;
+        Some(queue)
+    };
+    let loading = async {
+        let engine = load::insist(args, readiness, stop).await;
+        loaded.cancel();
+        engine
+    };
+    match futures::future::join(registering, loading).await {
+        (Some(queue), Some(loaded)) => Some((queue, loaded)),
+        (Some(queue), None) => {
+            drop(tokio::time::timeout(LAST_WORDS, queue.unregister(who.id)).await);
+            None
+        }
+        (None, _) => None,
+    }
+}
+
+fn worker_config((id, component): (WorkerId, Component), args: &AsrArgs, loaded: &Loaded) -> WorkerConfig {
     let lease = Duration::from_millis(args.queue_lease_ms);
     WorkerConfig {
-        id: WorkerId::generate(),
+        id,
+        component: component.name(),
         limits: Limits {
             streams: loaded.streams,
             jobs: loaded.jobs,
@@ -132,23 +177,27 @@ fn spawn_server(listener: tokio::net::TcpListener, router: axum::Router) {
 
 type Licensed = (watch::Receiver<Gate>, LicenseMeter, Option<license_proxy::LicenseGate>);
 
-async fn connect_license(args: &AsrArgs) -> Result<Licensed, ServeError> {
+async fn connect_license(component: Component, args: &AsrArgs) -> Result<Licensed, ServeError> {
     if args.license_proxy_url.is_empty() {
         if args.engine != EngineKind::Fake {
             return Err(ServeError::NoLicenseProxy);
         }
         return Ok((license::open(), LicenseMeter(None), None));
     }
-    let license = license_proxy::LicenseGate::connect(&args.license_proxy_url, "asr").await;
+    let license = license_proxy::LicenseGate::connect(&args.license_proxy_url, component.name()).await;
     Ok((license::gate(&license), LicenseMeter(Some(license.clone())), Some(license)))
 }
 
-async fn connect_queue(args: &AsrArgs, health: &QueueHealth, stop: &CancellationToken) -> Option<RedisQueue> {
+async fn connect_queue(
+    (component, args): (Component, &AsrArgs),
+    health: &QueueHealth,
+    stop: &CancellationToken,
+) -> Option<RedisQueue> {
     let lease = Duration::from_millis(args.queue_lease_ms);
     let config = RedisConfig {
         url: args.redis_url.clone(),
         deployment: args.deployment.clone(),
-        component: "asr",
+        component: component.name(),
         limits: QueueLimits { lease, ..QueueLimits::default() },
     };
     let mut back_off = BackOff::default();

@@ -18,6 +18,7 @@ use workers_engine::{Engine, EngineInfo};
 use crate::engine_thread::{self, EngineExit, EngineHandle, EngineThread};
 use crate::jobs::Jobs;
 use crate::queue_health::QueueHealth;
+use crate::register::About;
 use crate::sessions::{Patience, Sessions};
 use crate::{beat, drain, inbox, pull, reply};
 
@@ -38,6 +39,8 @@ pub enum Gate {
 pub struct WorkerConfig {
     /// Its name.
     pub id: WorkerId,
+    /// What it serves: `asr` or `tts`.
+    pub component: &'static str,
     /// Bounds of the batcher; `streams` and `jobs` are the slots.
     pub limits: Limits,
     /// Chunks that a batch job advances in one step.
@@ -70,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) meter: Arc<dyn Meter>,
     pub(crate) gate: watch::Receiver<Gate>,
     pub(crate) health: QueueHealth,
+    pub(crate) about: About,
     /// Permits for sessions and jobs.
     pub(crate) stream_permits: Arc<Semaphore>,
     pub(crate) job_permits: Arc<Semaphore>,
@@ -164,6 +168,8 @@ pub struct Parts {
     pub meter: Arc<dyn Meter>,
     /// Told whether the queue can be reached.
     pub health: QueueHealth,
+    /// What its registration says.
+    pub about: About,
 }
 
 /// Works until `stop` is cancelled and everything is drained, or until the engine dies.
@@ -187,6 +193,7 @@ pub async fn run(parts: Parts, config: WorkerConfig, stop: CancellationToken) ->
         meter: parts.meter,
         gate: parts.gate,
         health: parts.health,
+        about: parts.about,
         draining: CancellationToken::new(),
         stopped: CancellationToken::new(),
         less: Notify::new(),

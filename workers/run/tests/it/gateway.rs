@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue::ids::{GatewayId, JobId, SessionId, WorkerId};
 use queue::job::{BatchJob, BatchReply, CONTRACT_VERSION, RecognizeOptions};
-use queue::port::GatewayPort;
+use queue::port::{GatewayPort, GatewayRecord};
 use queue::session::{Epoch, Segment, Session, SessionEvent, ToGateway, ToWorker};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ pub(crate) async fn answers(port: &dyn GatewayPort, gateway: &GatewayId, count: 
     let mut replies = Vec::new();
     let all = async {
         while replies.len() < count {
-            port.heartbeat_gateway(gateway).await.unwrap();
+            port.heartbeat_gateway(&GatewayRecord::idle(gateway.clone())).await.unwrap();
             for message in port.receive(gateway, Duration::from_millis(500)).await.unwrap() {
                 if let ToGateway::Batch(reply) = message {
                     replies.push(reply);
@@ -186,7 +186,7 @@ impl Live {
     pub(crate) async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let all = async {
             while !done(self) {
-                self.port.heartbeat_gateway(&self.gateway).await.unwrap();
+                self.port.heartbeat_gateway(&GatewayRecord::idle(self.gateway.clone())).await.unwrap();
                 for message in self.port.receive(&self.gateway, Duration::from_millis(300)).await.unwrap() {
                     self.obey(message).await;
                 }

@@ -29,6 +29,7 @@ pub(crate) fn limits() -> QueueLimits {
 pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
         id: WorkerId::generate(),
+        component: "asr",
         limits: Limits { streams: 4, jobs: 2, ..Limits::default() },
         job_chunks: 4,
         job_samples: 16_000 * 600,
@@ -74,6 +75,11 @@ impl Rig {
             gate: gate_out,
             meter: Arc::new(NoMeter),
             health: QueueHealth::default(),
+            about: workers_run::About {
+                pod: Some("quickstart-asr-0".to_owned()),
+                model_sha256: Some("ab".repeat(32)),
+                license: None,
+            },
         };
         let worker = tokio::spawn(workers_run::run(parts, config, stop.clone()));
         Self { queue, gate, id, stop, worker }

@@ -1,15 +1,21 @@
 //! Starts the gateway: config → telemetry → queue and license → serve → drain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use gateway::config::{Args, Config};
 use gateway::{Gateway, shutdown};
 use license_proxy::LicenseGate;
-use queue::port::QueueLimits;
+use queue::port::{QueueError, QueueLimits};
 use queue::redis::{RedisConfig, RedisQueue};
 use tokio::net::TcpListener;
+
+/// How long Redis may take to come up after this program. Whoever starts it may be as patient, or not.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Between two attempts to reach it.
+const RETRY: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -22,15 +28,37 @@ async fn main() -> anyhow::Result<()> {
     let limits = QueueLimits::default();
     let redis = RedisConfig { url: args.redis_url, deployment: args.deployment, component: "asr", limits };
     let license = LicenseGate::connect(&args.license_proxy_url, "gateway");
-    let (queue, license) = tokio::join!(RedisQueue::connect(&redis), license);
+    let (queue, license) = tokio::join!(connect(&redis), license);
     let queue = queue.context("failed to use the Redis named by REDIS_URL")?;
 
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("failed to listen on {}", config.listen))?;
     let (address, version) = (listener.local_addr()?, telemetry::build_info().version);
     tracing::info!(%address, version, "listening");
+    let delay = config.limits.drain_delay_ms;
     let gateway = Gateway::new(config, Arc::new(queue), Arc::new(license.clone()))?;
-    gateway.serve(listener, shutdown::signal()).await;
+    gateway.serve(listener, shutdown::signal_and(delay)).await;
     license.flush().await;
     Ok(())
+}
+
+/// Redis may come up after this program: it is tried again for a while, and a signal ends the wait.
+async fn connect(config: &RedisConfig) -> Result<RedisQueue, QueueError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let stop = shutdown::signal();
+    tokio::pin!(stop);
+    loop {
+        let error = match RedisQueue::connect(config).await {
+            Ok(queue) => return Ok(queue),
+            Err(error) => error,
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(error);
+        }
+        tracing::warn!(reason = error.reason(), %error, "no queue yet");
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = &mut stop => return Err(error),
+        }
+    }
 }

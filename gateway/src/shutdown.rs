@@ -1,5 +1,7 @@
 //! When this program is asked to stop: SIGTERM from whoever runs it, or Ctrl-C.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal as listen};
 
 /// Returns at the first SIGTERM or SIGINT. A signal that cannot be listened for is never seen.
@@ -16,5 +18,15 @@ pub async fn signal() {
     tokio::select! {
         () = wait(SignalKind::terminate()) => {}
         () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+/// Returns so long after the first signal, or at once at the second. A cluster tells a program to stop and the load
+/// balancers to leave it out at the same time: what they send until they have heard it is still to be answered.
+pub async fn signal_and(delay: Duration) {
+    signal().await;
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = signal() => {}
     }
 }

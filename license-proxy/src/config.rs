@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Issue(IssueArgs),
     /// Check a license file and print what it says
     Show(ShowArgs),
+    /// Ask the proxy of this host whether it is up, and end with 0 or 1: for those who cannot reach its port
+    Probe,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //! `issue`.
 
 mod config;
+mod probe;
 mod vendor;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ async fn main() -> anyhow::Result<()> {
         Some(Command::Keygen(args)) => vendor::keygen(&args),
         Some(Command::Issue(args)) => vendor::issue(&args),
         Some(Command::Show(args)) => vendor::show(&args, &cli.serve),
+        Some(Command::Probe) => probe::probe(&cli.serve).await,
     }
 }
 

@@ -11,6 +11,10 @@ pub struct SmallestDeploymentStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Newest generation of the spec that the running pods were made from. Behind `observedGeneration` while a
+    /// change is rolled out, or when it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_generation: Option<i64>,
     /// `Ready`, `Progressing`, `Degraded` and one for each part, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -41,6 +41,8 @@ pub use reading::{
 };
 pub use resource::{Documents, ReadError, read};
 pub use secret::{SecretRef, SecretText, Secrets};
-pub use status::{ApplyFailure, ApplyFailureKind, Children, Found, Note, look_again, notes, status};
+pub use status::{
+    ApplyFailure, ApplyFailureKind, Children, Found, Note, REASONS, look_again, notes, status,
+};
 pub use valid::Valid;
 pub use validate::{Fetched, Invalid, secret_names, validate};

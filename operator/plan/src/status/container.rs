@@ -139,7 +139,7 @@ impl Seat<'_> {
     /// It has run and ended, and is not ready again.
     fn ended(self, ended: &ContainerStateTerminated) -> Trouble {
         let word = ended.reason.as_deref().unwrap_or_default();
-        let said = piece(ended.message.as_deref().unwrap_or_default());
+        let said = last_words(ended.message.as_deref().unwrap_or_default());
         let code = ended.exit_code;
         if word == "OOMKilled" {
             return self.out_of_memory();
@@ -209,6 +209,26 @@ pub(super) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or("without a name")
 }
 
+/// What a program said last. Kubernetes hands over the end of its log: an error as `main` prints it, with its
+/// causes, or else the last line, without its time, which is another one at each attempt.
+fn last_words(log: &str) -> String {
+    if let Some(at) = log.rfind("Error: ").filter(|at| log[..*at].ends_with('\n') || *at == 0) {
+        return piece(&log[at..]);
+    }
+    let line = log.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let entry: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    let message = entry.as_ref().and_then(|entry| {
+        let message = entry.pointer("/fields/message").or_else(|| entry.get("message"))?.as_str()?;
+        let error = entry.pointer("/fields/error").or_else(|| entry.get("error")).and_then(|error| error.as_str());
+        Some(error.map_or_else(|| message.to_owned(), |error| format!("{message}: {error}")))
+    });
+    match (message, line.split_once(' ')) {
+        (Some(message), _) => piece(&message),
+        (None, Some((time, rest))) if time.parse::<k8s_openapi::jiff::Timestamp>().is_ok() => piece(rest),
+        (None, _) => piece(line),
+    }
+}
+
 /// What to do when an image cannot be pulled, by the words of registries and container runtimes.
 fn pull_advice(cause: &str) -> &'static str {
     let cause = cause.to_ascii_lowercase();
@@ -223,5 +243,23 @@ fn pull_advice(cause: &str) -> &'static str {
         "make room on the node's disk"
     } else {
         "the registry or the node says why"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn the_last_words_of_a_log_have_no_time() {
+        for (log, words) in [
+            ("2026-11-21T10:00:00.1Z  WARN a\n2026-11-21T10:00:01.2Z ERROR port 7100 is taken\n", "ERROR port 7100 is taken"),
+            ("starting\nError: failed to listen\n\nCaused by:\n    address in use\n", "Error: failed to listen Caused by: address in use"),
+            (r#"{"timestamp":"2026-11-21T10:00:00Z","level":"ERROR","fields":{"message":"no queue","error":"refused"}}"#, "no queue: refused"),
+            (r#"{"timestamp":1}"#, r#"{"timestamp":1}"#),
+            ("", ""),
+        ] {
+            assert_eq!(last_words(log), words);
+        }
     }
 }

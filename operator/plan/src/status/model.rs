@@ -6,7 +6,6 @@ use super::component::{Part, Scene};
 use super::reason;
 use super::text::{piece, tens_of_percent};
 use super::trouble::{Trouble, Truth, Verdict};
-use crate::component::ComponentKind;
 use crate::names;
 use crate::reading::{QueueView, WorkerPhase, WorkerReading};
 
@@ -139,5 +138,3 @@ fn most(digests: &[String]) -> Option<String> {
     digests.iter().max_by(|a, b| count(a).cmp(&count(b)).then_with(|| b.cmp(a))).cloned()
 }
 
-/// Components that hold a model.
-pub(super) const KINDS: [ComponentKind; 2] = [ComponentKind::Asr, ComponentKind::Tts];

@@ -21,6 +21,7 @@ reasons! {
     WAKING = "Waking";
     REPLICAS_ZERO = "ReplicasZero";
     NOT_CREATED = "NotCreated";
+    NOT_YET_SERVED = "NotYetServed";
     LOAD_BALANCER_PENDING = "LoadBalancerPending";
 
     // Pods that are not placed, or do not start.
@@ -78,4 +79,37 @@ reasons! {
     METRIC_UNAVAILABLE = "MetricUnavailable";
     SCALE_TARGET_UNREACHABLE = "ScaleTargetUnreachable";
     SCALED = "Scaled";
+}
+
+/// Reasons of what goes its normal way: no Event warns of them.
+const CALM: [&str; 24] = [
+    SERVING,
+    SERVING_PREVIOUS_SPEC,
+    PARTLY_SERVING,
+    ROLLING_OUT,
+    COMPLETE,
+    HEALTHY,
+    SCALED_TO_ZERO,
+    WAKING,
+    REPLICAS_ZERO,
+    NOT_CREATED,
+    LOAD_BALANCER_PENDING,
+    POD_STARTING,
+    PODS_MISSING,
+    SCHEDULING_GATED,
+    MODEL_WAITING,
+    MODEL_DOWNLOADING,
+    MODEL_LOADING,
+    MODEL_WARMING_UP,
+    MODEL_ROLLING,
+    REACHABLE,
+    QUEUE_NOT_READ,
+    VALID,
+    LICENSE_NOT_REPORTED,
+    AUTOSCALER_STARTING,
+];
+
+/// It goes its normal way.
+pub(super) fn calm(reason: &str) -> bool {
+    CALM.contains(&reason)
 }

@@ -16,17 +16,15 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::audio::{pcm, wav_of};
-use crate::harness::{Served, limits, serve, serve_on, soon, until};
+use crate::harness::{Served, limits, serve, serve_on, served, soon, until};
 use crate::worker::{Knobs, MODEL, Worker};
 
 async fn channel(served: &Served) -> Channel {
     Channel::from_shared(served.url("")).unwrap().connect().await.unwrap()
 }
 
-async fn served() -> (Served, Worker, SpeechClient<Channel>) {
-    let (served, queue) = serve(&[]).await;
-    let worker = Worker::start(&queue);
-    served.sees_worker().await;
+async fn connected() -> (Served, Worker, SpeechClient<Channel>) {
+    let (served, worker) = served(&[]).await;
     let client = SpeechClient::new(channel(&served).await);
     (served, worker, client)
 }
@@ -58,7 +56,7 @@ async fn stream(
 
 #[tokio::test]
 async fn a_recording_becomes_its_transcript() {
-    let (_served, _worker, mut client) = served().await;
+    let (_served, _worker, mut client) = connected().await;
     let config =
         pb::RecognitionConfig { word_timestamps: true, language: "en-GB".to_owned(), ..Default::default() };
     let mut request = tonic::Request::new(recording(wav_of("1 7"), config));
@@ -73,7 +71,7 @@ async fn a_recording_becomes_its_transcript() {
 
 #[tokio::test]
 async fn errors_carry_their_reason() {
-    let (_served, _worker, mut client) = served().await;
+    let (_served, _worker, mut client) = connected().await;
     let config = pb::RecognitionConfig::default;
     let cases = [
         (recording(Vec::new(), config()), Code::InvalidArgument, "AudioMissing"),
@@ -105,7 +103,7 @@ async fn errors_carry_their_reason() {
 
 #[tokio::test]
 async fn a_stream_tells_partials_finals_progress_and_its_end() {
-    let (served, _worker, mut client) = served().await;
+    let (served, _worker, mut client) = connected().await;
     let config = pb::StreamingConfig {
         config: Some(pb::RecognitionConfig { word_timestamps: true, ..Default::default() }),
         interim_results: true,
@@ -142,7 +140,7 @@ async fn a_stream_tells_partials_finals_progress_and_its_end() {
 
 #[tokio::test]
 async fn a_stream_must_begin_with_its_config_and_go_on_with_audio() {
-    let (_served, _worker, mut client) = served().await;
+    let (_served, _worker, mut client) = connected().await;
     let first = futures::stream::iter([ask(Ask::Audio(pcm("1")))]);
     let status = client.streaming_recognize(first).await.unwrap_err();
     assert_eq!((status.code(), detail(&status).reason.as_str()), (Code::InvalidArgument, "InvalidMessage"));
@@ -177,7 +175,7 @@ async fn health_follows_readiness_and_reflection_lists_the_service() {
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
     use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    let (served, _worker, _) = served().await;
+    let (served, _worker, _) = connected().await;
     let mut health = HealthClient::new(channel(&served).await);
     let request = HealthCheckRequest { service: "smallest.speech.v1.Speech".to_owned() };
     let mut changes = health.watch(request).await.unwrap().into_inner();

@@ -20,6 +20,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::worker::Worker;
+
 /// Nothing in these tests takes longer, or it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -102,6 +104,14 @@ pub(crate) async fn serve_on(queue: Arc<dyn GatewayPort>, args: &[&str], keys: O
 pub(crate) async fn serve(args: &[&str]) -> (Served, MemoryQueue) {
     let queue = MemoryQueue::new(limits());
     (serve_on(Arc::new(queue.clone()), args, None).await, queue)
+}
+
+/// A gateway with arguments over a new queue in memory, and a scripted worker that it sees.
+pub(crate) async fn served(args: &[&str]) -> (Served, Worker) {
+    let (served, queue) = serve(args).await;
+    let worker = Worker::start(&queue);
+    served.sees_worker().await;
+    (served, worker)
 }
 
 impl Served {

@@ -3,20 +3,12 @@
 use serde_json::Value;
 
 use crate::audio::{bytes, pcm, say, to_mulaw, wav, wav_file, wav_of};
-use crate::harness::{Served, form, serve};
-use crate::worker::Worker;
+use crate::harness::{form, served};
 
 const PATH: &str = "/api/v1/lightning/get_text";
 
 /// Name, query, content type, body; status and reason of the answer.
 type Case = (&'static str, &'static str, &'static str, Vec<u8>, u16, &'static str);
-
-async fn served(args: &[&str]) -> (Served, Worker) {
-    let (served, queue) = serve(args).await;
-    let worker = Worker::start(&queue);
-    served.sees_worker().await;
-    (served, worker)
-}
 
 #[tokio::test]
 async fn every_rate_and_layout_is_read() {

@@ -3,17 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::audio::wav_of;
-use crate::harness::{Reply, Served, form, serve};
-use crate::worker::{MODEL, Worker};
+use crate::harness::{Reply, Served, form, served};
+use crate::worker::MODEL;
 
 const PATH: &str = "/v1/audio/transcriptions";
-
-async fn served() -> (Served, Worker) {
-    let (served, queue) = serve(&[]).await;
-    let worker = Worker::start(&queue);
-    served.sees_worker().await;
-    (served, worker)
-}
 
 async fn ask(served: &Served, script: &str, fields: &[(&str, &str)]) -> Reply {
     let (kind, body) = form(("file", &wav_of(script)), fields);
@@ -22,7 +15,7 @@ async fn ask(served: &Served, script: &str, fields: &[(&str, &str)]) -> Reply {
 
 #[tokio::test]
 async fn every_response_format_is_answered() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let model = ("model", "whisper-1");
     assert_eq!(ask(&served, "12", &[model]).await.json(), json!({"text": "w1 w2"}));
     assert_eq!(ask(&served, "12", &[model, ("response_format", "text")]).await.text, "w1 w2\n");
@@ -45,7 +38,7 @@ async fn every_response_format_is_answered() {
 
 #[tokio::test]
 async fn words_stream_as_events() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let reply = ask(&served, "12|3|", &[("model", MODEL), ("stream", "true")]).await;
     assert!(reply.header("content-type").starts_with("text/event-stream"));
     let events: Vec<Value> = reply
@@ -61,7 +54,7 @@ async fn words_stream_as_events() {
 
 #[tokio::test]
 async fn errors_have_openais_shape() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let reply = ask(&served, "1", &[("model", "gpt-9")]).await;
     let error = &reply.json()["error"];
     assert_eq!((reply.status, &error["type"]), (404, &json!("invalid_request_error")));

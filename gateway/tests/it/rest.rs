@@ -3,21 +3,14 @@
 use serde_json::json;
 
 use crate::audio::{pcm, say, wav_of};
-use crate::harness::{Served, form, serve, until};
+use crate::harness::{form, serve, served, until};
 use crate::worker::{MODEL, Worker};
 
 const PATH: &str = "/api/v1/lightning/get_text";
 
-async fn served() -> (Served, Worker) {
-    let (served, queue) = serve(&[]).await;
-    let worker = Worker::start(&queue);
-    served.sees_worker().await;
-    (served, worker)
-}
-
 #[tokio::test]
 async fn a_wav_becomes_its_transcript() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let reply = served.post(&format!("{PATH}?word_timestamps=true"), "audio/wav", wav_of("1 2 | 3")).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     let body = reply.json();
@@ -36,14 +29,14 @@ async fn a_wav_becomes_its_transcript() {
 
 #[tokio::test]
 async fn words_come_only_when_asked_for() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let body = served.post(PATH, "application/octet-stream", wav_of("4")).await.json();
     assert_eq!((&body["words"], &body["utterances"]), (&json!([]), &json!([])));
 }
 
 #[tokio::test]
 async fn every_published_path_answers() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     for path in [
         "/api/v1/lightning/get_text",
         "/api/v1/pulse/get_text",
@@ -58,7 +51,7 @@ async fn every_published_path_answers() {
 
 #[tokio::test]
 async fn request_ids_of_clients_come_back() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let request = served.http.post(served.url(PATH)).header("x-request-id", "mine-1").body(wav_of("1"));
     let reply = crate::harness::Reply::of(request.send().await.unwrap()).await;
     assert_eq!((reply.header("x-request-id"), &reply.json()["request_id"]), ("mine-1", &json!("mine-1")));
@@ -66,7 +59,7 @@ async fn request_ids_of_clients_come_back() {
 
 #[tokio::test]
 async fn raw_samples_are_read_as_the_query_says() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let raw = |query: &str| format!("{PATH}?{query}");
     let linear = served.post(&raw("encoding=linear16"), "application/octet-stream", pcm("1 5")).await;
     assert_eq!(linear.json()["transcription"], "w1 w5");
@@ -80,7 +73,7 @@ async fn raw_samples_are_read_as_the_query_says() {
 
 #[tokio::test]
 async fn listen_answers_in_its_own_shape_to_a_form() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let (kind, body) = form(("audio", &wav_of("2 6")), &[("timestamps", "true"), ("language", "en")]);
     let reply = served.post("/v1/listen", &kind, body).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
@@ -116,7 +109,7 @@ async fn an_address_is_fetched_where_that_is_allowed() {
 
 #[tokio::test]
 async fn addresses_are_not_fetched_unless_allowed() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let reply = served.post(PATH, "application/json", br#"{"url": "http://127.0.0.1/a.wav"}"#.to_vec()).await;
     assert_eq!((reply.status, reply.json()["reason"].as_str()), (403, Some("UrlFetchDisabled")));
 }

@@ -5,21 +5,13 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::audio::{bytes, pcm, say, to_mulaw};
-use crate::harness::{Served, finals, serve, until};
-use crate::worker::Worker;
+use crate::harness::{finals, served, until};
 
 const PATH: &str = "/api/v1/lightning/get_text";
 
-async fn served() -> (Served, Worker) {
-    let (served, queue) = serve(&[]).await;
-    let worker = Worker::start(&queue);
-    served.sees_worker().await;
-    (served, worker)
-}
-
 #[tokio::test]
 async fn words_come_while_they_are_spoken() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let mut socket = served
         .socket(&format!("{PATH}?word_timestamps=true&full_transcript=true&external_session_id=x9"))
         .await;
@@ -60,7 +52,7 @@ async fn words_come_while_they_are_spoken() {
 
 #[tokio::test]
 async fn every_path_and_both_generations_of_controls_work() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     for path in [
         "/waves/v1/stt/live?model=pulse",
         "/waves/v1/pulse/get_text",
@@ -79,7 +71,7 @@ async fn every_path_and_both_generations_of_controls_work() {
 
 #[tokio::test]
 async fn finalize_makes_text_final_and_the_stream_goes_on() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let mut socket = served.socket(PATH).await;
     socket.audio(&pcm("5")).await;
     socket.say(r#"{"type":"finalize"}"#).await;
@@ -96,7 +88,7 @@ async fn finalize_makes_text_final_and_the_stream_goes_on() {
 
 #[tokio::test]
 async fn progress_and_pongs_come_when_asked_for() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let mut socket = served.socket(&format!("{PATH}?progress=true")).await;
     socket.say(r#"{"type":"keepalive"}"#).await;
     assert_eq!(socket.frame().await.unwrap(), json!({"type": "pong"}));
@@ -114,7 +106,7 @@ async fn progress_and_pongs_come_when_asked_for() {
 
 #[tokio::test]
 async fn live_audio_of_other_rates_and_encodings_is_heard() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let mulaw: Vec<u8> = say("234", 8_000).into_iter().map(to_mulaw).collect();
     for (query, audio) in [
         ("sample_rate=8000", bytes(&say("234", 8_000))),
@@ -134,7 +126,7 @@ async fn live_audio_of_other_rates_and_encodings_is_heard() {
 
 #[tokio::test]
 async fn bad_requests_are_refused_before_the_upgrade() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     for (query, status, reason) in [
         ("language=tlh", 400, "UnknownLanguage"),
         ("model=other", 404, "UnknownModel"),
@@ -151,7 +143,7 @@ async fn bad_requests_are_refused_before_the_upgrade() {
 
 #[tokio::test]
 async fn text_where_audio_belongs_ends_the_stream_by_name() {
-    let (served, worker) = served().await;
+    let (served, worker) = served(&[]).await;
     for text in ["hello", "{}", r#"{"type":"dance"}"#] {
         let mut socket = served.socket(PATH).await;
         socket.audio(&pcm("1")).await;
@@ -169,7 +161,7 @@ async fn text_where_audio_belongs_ends_the_stream_by_name() {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_ends_the_stream_by_name() {
-    let (served, _worker) = served().await;
+    let (served, _worker) = served(&[]).await;
     let mut socket = served.socket(PATH).await;
     drop(socket.0.send(Message::Binary(vec![0; (1 << 20) + 1].into())).await);
     let (frames, code) = socket.rest().await;
@@ -178,7 +170,7 @@ async fn a_message_that_is_too_large_ends_the_stream_by_name() {
 
 #[tokio::test]
 async fn speech_events_come_when_asked_for_and_a_client_that_vanishes_frees_its_slot() {
-    let (served, worker) = served().await;
+    let (served, worker) = served(&[]).await;
     let mut socket = served.socket(PATH).await;
     socket.audio(&pcm("1")).await;
     socket.frame().await.unwrap();

@@ -1,15 +1,19 @@
 //! Beside the reconcile loop: what the queues say, and the two scalings that the autoscaler cannot do.
 //!
 //! ```text
-//! Redis ──push──▶ queues ──▶ QueueView: status, external metrics
-//!                    └─────▶ scaler: 0 → 1 when work waits, 1 → 0 when idle, who goes first on scale-in
+//! Redis ──push──▶ watcher ──▶ queues ──▶ QueueView: status, external metrics (source)
+//!                                └─────▶ scaler ──▶ hand: 0 → 1 when work waits, 1 → 0 when idle, who goes first
 //! ```
 //! In: where each deployment's queue is, and how its components scale, told by the reconciler after each round.
 //! Out: readings, changed keys, patches of `/scale` and pod annotations (by the leader alone), decisions for status.
 //! Decisions are made in `operator_plan::scale`. Must not know: how objects are made.
 
+mod hand;
 mod queues;
+mod reading;
 mod scaler;
+mod source;
+mod watcher;
 
 pub(crate) use queues::{QueueTarget, Queues};
 pub(crate) use scaler::{PodCost, ScaleTarget, ScaledComponent, Scaler};
@@ -34,3 +38,6 @@ impl std::fmt::Display for Key {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
+
+#[cfg(test)]
+mod tests;

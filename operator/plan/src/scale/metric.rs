@@ -161,3 +161,89 @@ fn utilization_milli(component: &ComponentReading) -> Result<u64, Unknown> {
     let recordings = if requests == 0 { 0 } else { share(requests, batch_slots) };
     Ok(share(streams, slots).max(recordings))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::GatewayReading;
+    use crate::scale::testing::{at_work, waits, worker};
+
+    fn of(metric: Metric, asr: ComponentReading) -> Result<u64, &'static str> {
+        let view = QueueView::Read(Reading { asr, ..Reading::default() });
+        metric.milli(&view, ComponentKind::Asr).map_err(|unknown| unknown.reason)
+    }
+
+    #[test]
+    fn names_are_found_again_and_no_two_are_the_same() {
+        for metric in Metric::ALL {
+            assert_eq!(Metric::named(metric.name()), Some(metric));
+            assert!(metric.name().starts_with("smallest_"));
+        }
+        assert_eq!(Metric::named("smallest_nothing"), None);
+    }
+
+    #[test]
+    fn values_are_what_the_queue_tells() {
+        let mut busy = at_work(&[worker("a", 7), worker("b", 2)]);
+        busy.workers[1].active_requests = 3;
+        (busy.batch_queue_depth, busy.stream_queue_depth) = (5, 1);
+        (busy.batch_oldest_wait_ms, busy.stream_oldest_wait_ms) = (1_250, 40);
+        for (metric, expected) in [
+            (Metric::BatchQueueDepth, 5_000),
+            (Metric::StreamQueueDepth, 1_000),
+            (Metric::QueueDepth, 6_000),
+            (Metric::ActiveRequests, 3_000),
+            (Metric::ActiveStreams, 9_000),
+            (Metric::Load, 18_000),
+            // 10 streams for 10 slots of each, 8 recordings for 4 slots of each: the recordings decide.
+            (Metric::Utilization, 2_000),
+            (Metric::OldestWaitSeconds, 1_250),
+        ] {
+            assert_eq!(of(metric, busy.clone()), Ok(expected), "{metric}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_not_zero() {
+        for (view, reason) in [
+            (QueueView::NotRead, "NotRead"),
+            (QueueView::Unavailable { reason: "QueueUnavailable", message: String::new() }, "QueueUnavailable"),
+        ] {
+            for metric in Metric::ALL {
+                let unknown = metric.milli(&view, ComponentKind::Asr).unwrap_err();
+                assert_eq!(unknown.reason, reason, "{metric}");
+            }
+        }
+    }
+
+    #[test]
+    fn how_full_workers_are_is_known_only_with_a_ready_one() {
+        assert_eq!(of(Metric::Utilization, waits(0, 0)), Ok(0), "nothing is nothing for any worker");
+        assert_eq!(of(Metric::Utilization, waits(0, 3)), Err("NoWorkerReady"));
+        let mut loading = at_work(&[worker("a", 0)]);
+        (loading.workers[0].phase, loading.stream_queue_depth) = (WorkerPhase::Loading, 3);
+        assert_eq!(of(Metric::Utilization, loading), Err("NoWorkerReady"));
+        let mut older = at_work(&[worker("a", 4)]);
+        older.workers[0].batch_slots = 0;
+        assert_eq!(of(Metric::Utilization, older.clone()), Ok(400));
+        older.batch_queue_depth = 1;
+        assert_eq!(of(Metric::Utilization, older), Err("NoWorkerReady"));
+    }
+
+    #[test]
+    fn a_gateway_has_no_queue() {
+        let gateway = GatewayReading {
+            id: "gw".into(),
+            pod: None,
+            active_requests: 2,
+            active_streams: 3,
+            license: None,
+        };
+        let view = QueueView::Read(Reading { gateways: vec![gateway], ..Reading::default() });
+        let of = |metric: Metric| metric.milli(&view, ComponentKind::Gateway).map_err(|unknown| unknown.reason);
+        assert_eq!(of(Metric::ActiveRequests), Ok(2_000));
+        assert_eq!(of(Metric::ActiveStreams), Ok(3_000));
+        assert_eq!(of(Metric::Load), Ok(5_000));
+        assert_eq!(of(Metric::QueueDepth), Err("NotMeasured"));
+    }
+}

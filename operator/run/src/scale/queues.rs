@@ -1,17 +1,34 @@
 //! The queues of all deployments, as they were last seen.
 //!
-//! In: [`QueueTarget`]s. Out: [`QueueView`]s, and the keys of deployments whose view changed.
+//! In: [`QueueTarget`]s. Out: [`QueueView`]s, and the keys of deployments whose view changed. Each deployment has a task
+//! of its own (`watcher`) that is woken by its Redis; whoever wants a number of this very moment asks with `read`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use operator_plan::scale::{News, news};
 use operator_plan::{ComponentKind, QueueView, SecretText};
-use tokio::sync::mpsc;
+use queue::observe::ObserverPort as _;
+use queue::redis::RedisObserver;
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use super::Key;
+use super::{Key, reading, watcher};
 
 /// Changed keys that may wait for the reconciler; one more of a key that waits already says nothing new.
 const CHANGES: usize = 4_096;
+/// Looks that the scaler may not have heard of yet; when there are more, it decides about everything anew.
+const LOOKS: usize = 1_024;
+/// Connections to Redis that are opened at the same time.
+const DIALS: usize = 16;
+/// A view of this age is as good as a new one.
+const FRESH: Duration = Duration::from_millis(250);
+/// Longest wait for a new one.
+const DEADLINE: Duration = Duration::from_millis(500);
+/// Numbers that move are told this often.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Where a deployment's queue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,53 +47,193 @@ pub(crate) struct QueueTarget {
 /// The queues of all deployments. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Queues {
-    shared: Arc<Mutex<HashMap<Key, Watched>>>,
-    changed: mpsc::Sender<Key>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Watched {
-    target: QueueTarget,
+pub(super) struct Shared {
+    all: Mutex<HashMap<Key, Arc<Watched>>>,
+    changed: mpsc::Sender<Key>,
+    looked: broadcast::Sender<Key>,
+    pub(super) dials: Semaphore,
+}
+
+/// One deployment's queue.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) key: Key,
+    pub(super) target: QueueTarget,
+    state: Mutex<State>,
+    /// Counts looks, failed ones too.
+    looks: watch::Sender<u64>,
+    /// Held by whoever asks Redis on demand: the others take that answer.
+    asking: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct State {
     view: QueueView,
+    at: Option<Instant>,
+    /// The view as it was last told, and when.
+    told: (QueueView, Option<Instant>),
+    /// Set while Redis is connected.
+    observer: Option<Arc<RedisObserver>>,
 }
 
 impl Queues {
     /// None yet; the receiver gives the keys whose view changed in a way that status shows.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Key>) {
         let (changed, changes) = mpsc::channel(CHANGES);
-        (Self { shared: Arc::default(), changed }, changes)
+        let (looked, _) = broadcast::channel(LOOKS);
+        let shared = Shared { all: Mutex::default(), changed, looked, dials: Semaphore::new(DIALS) };
+        (Self { shared: Arc::new(shared) }, changes)
     }
 
     /// Tells where a deployment's queue is; `None` when the deployment is gone. The same again changes nothing.
     pub(crate) fn set(&self, key: &Key, target: Option<QueueTarget>) {
-        let mut all = self.lock();
+        let mut all = self.shared.lock();
+        let before = all.get(key);
+        if before.map(|watched| &watched.target) == target.as_ref() {
+            return;
+        }
+        if let Some(before) = before {
+            before.stop.cancel();
+        }
+        let told = before.map(|watched| watched.lock().told.clone()).unwrap_or_default();
         let Some(target) = target else {
             all.remove(key);
             return;
         };
-        match all.get_mut(key) {
-            Some(watched) if watched.target == target => {}
-            Some(watched) => watched.target = target,
-            None => {
-                all.insert(key.clone(), Watched { target, view: QueueView::NotRead });
-                // A full channel means that the reconciler has enough to do, and will look at this one by itself.
-                let _ = self.changed.try_send(key.clone());
-            }
+        let watched = Arc::new(Watched::new(key, target, told));
+        all.insert(key.clone(), watched.clone());
+        drop(all);
+        if watched.target.up {
+            let (shared, stop) = (self.shared.clone(), watched.stop.clone());
+            tokio::spawn(async move { stop.run_until_cancelled(watcher::watch(&shared, &watched)).await });
+        } else {
+            let message = "Redis has no ready pod yet".to_owned();
+            self.shared.publish(&watched, QueueView::Unavailable { reason: "RedisNotReady", message });
         }
     }
 
-    /// The queue now, at most 250 ms old; within 500 ms.
-    #[expect(clippy::unused_async, reason = "readings come with the connection")]
+    /// The queue now, at most 250 ms old; within 500 ms. One question at a time is on its way for each deployment.
     pub(crate) async fn read(&self, key: &Key) -> QueueView {
-        self.last(key)
+        let Some(watched) = self.shared.lock().get(key).cloned() else { return QueueView::NotRead };
+        let deadline = Instant::now() + DEADLINE;
+        let mut looks = watched.looks.subscribe();
+        let first = looks.wait_for(|looks| *looks > 0);
+        if timeout_at(deadline, first).await.is_err() {
+            return QueueView::NotRead;
+        }
+        let Ok(_asking) = timeout_at(deadline, watched.asking.lock()).await else { return too_slow() };
+        let (view, fresh, observer) = {
+            let state = watched.lock();
+            (state.view.clone(), state.at.is_some_and(|at| at.elapsed() < FRESH), state.observer.clone())
+        };
+        let Some(observer) = observer.filter(|_| !fresh) else { return view };
+        let view = match timeout_at(deadline, observer.observe()).await {
+            Ok(Ok(sight)) => reading::read(sight),
+            Ok(Err(error)) => reading::unavailable(&error),
+            Err(_) => too_slow(),
+        };
+        self.shared.publish(&watched, view.clone());
+        view
     }
 
     /// The queue as it was last seen.
     pub(crate) fn last(&self, key: &Key) -> QueueView {
-        self.lock().get(key).map(|watched| watched.view.clone()).unwrap_or_default()
+        self.shared.lock().get(key).map(|watched| watched.lock().view.clone()).unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Watched>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Deployments of a namespace and the components that have a queue.
+    pub(super) fn of_namespace(&self, namespace: &str) -> Vec<(Key, Vec<ComponentKind>)> {
+        let all = self.shared.lock();
+        let of = all.iter().filter(|(key, _)| key.namespace == namespace);
+        of.map(|(key, watched)| (key.clone(), watched.target.components.clone())).collect()
     }
+
+    /// The key of every look from now on.
+    pub(super) fn looks(&self) -> broadcast::Receiver<Key> {
+        self.shared.looked.subscribe()
+    }
+
+    /// Has the scaler decide about a deployment.
+    pub(super) fn poke(&self, key: &Key) {
+        // Nobody listens while the scaler does not run.
+        let _ = self.shared.looked.send(key.clone());
+    }
+
+    /// Has the reconciler look at a deployment.
+    pub(super) fn tell(&self, key: &Key) {
+        // A full channel means that the reconciler has enough to do; this key is told with its next change.
+        let _ = self.shared.changed.try_send(key.clone());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Watched>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a look known to those whom it concerns.
+    pub(super) fn publish(&self, watched: &Watched, view: QueueView) {
+        let now = Instant::now();
+        let tell = {
+            let mut state = watched.lock();
+            state.view = view;
+            state.at = Some(now);
+            let (told, at) = &state.told;
+            let tell = match news(told, &state.view) {
+                News::None => false,
+                News::Later => at.is_none_or(|at| now - at >= TELL_EVERY),
+                News::Now => true,
+            };
+            if tell {
+                state.told = (state.view.clone(), Some(now));
+            }
+            tell
+        };
+        watched.looks.send_modify(|looks| *looks += 1);
+        // Nobody listens while the scaler does not run; a full channel makes it decide about everything.
+        let _ = self.looked.send(watched.key.clone());
+        if tell {
+            let _ = self.changed.try_send(watched.key.clone());
+        }
+    }
+}
+
+impl Watched {
+    fn new(key: &Key, target: QueueTarget, told: (QueueView, Option<Instant>)) -> Self {
+        let state = State { told, ..State::default() };
+        Self {
+            key: key.clone(),
+            target,
+            state: Mutex::new(state),
+            looks: watch::Sender::new(0),
+            asking: tokio::sync::Mutex::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Redis is connected, or no longer.
+    pub(super) fn connected(&self, observer: Option<Arc<RedisObserver>>) {
+        self.lock().observer = observer;
+    }
+
+    /// When what was not told yet is due.
+    pub(super) fn tell_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        let (told, at) = &state.told;
+        (news(told, &state.view) == News::Later).then(|| at.map(|at| at + TELL_EVERY)).flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn too_slow() -> QueueView {
+    let message = format!("Redis did not answer within {} ms", DEADLINE.as_millis());
+    QueueView::Unavailable { reason: "QueueTooSlow", message }
 }

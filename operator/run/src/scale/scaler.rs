@@ -1,17 +1,36 @@
 //! What the autoscaler cannot do: from zero when work waits, to zero when nothing does, and which pod goes first.
 //!
-//! In: [`ScaleTarget`]s, readings, leadership. Out: patches of `/scale` and of pods, and decisions for status.
+//! ```text
+//! looks, targets, leadership, clocks ──▶ turn: operator_plan::scale decides ──▶ hand: patches ──▶ decisions
+//! ```
+//! In: [`ScaleTarget`]s, readings, leadership. Out: patches of `/scale` and of pods, by the leader alone, one at a time for
+//! each deployment; decisions for status. Nothing is written while nothing changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crds::{ScaleDecision, Scaling};
+use futures::StreamExt as _;
 use kube::Client;
-use operator_plan::ComponentKind;
+use operator_plan::scale::{Facts, Step, costs, decide};
+use operator_plan::{ComponentKind, QueueView};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::time::DelayQueue;
 
+use super::hand::{Hand, Move, Outcome};
 use super::{Key, Queues};
+
+/// Decisions kept for status.
+const DECISIONS: usize = 5;
+/// Deletion costs of a component are written this often at most.
+const COSTS_EVERY: Duration = Duration::from_secs(30);
+/// Pause after a patch that failed; doubles up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// How a deployment's components scale now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,32 +66,59 @@ pub(crate) struct PodCost {
 /// The scaler. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Scaler {
-    _client: Client,
-    _queues: Queues,
-    _leader: watch::Receiver<bool>,
+    hand: Hand,
+    queues: Queues,
+    leader: watch::Receiver<bool>,
     shared: Arc<Mutex<HashMap<Key, Scaled>>>,
+    /// Its clock began here.
+    epoch: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Scaled {
     target: ScaleTarget,
     decisions: Vec<ScaleDecision>,
+    idle_since_ms: BTreeMap<ComponentKind, u64>,
+    costs_after: BTreeMap<ComponentKind, Instant>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// A patch is under way: the next decision waits for what comes of it.
+    under_way: bool,
+}
+
+/// Whether this replica writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leader,
+    Standby,
+}
+
+/// What a turn found to do, and when to look again.
+#[derive(Debug, Default)]
+struct Turn {
+    moves: Vec<Move>,
+    again: Option<Duration>,
 }
 
 impl Scaler {
     /// Writes only while `leader` is true.
     pub(crate) fn new(client: Client, queues: Queues, leader: watch::Receiver<bool>) -> Self {
-        Self { _client: client, _queues: queues, _leader: leader, shared: Arc::default() }
+        let hand = Hand::new(client, queues.clone());
+        Self { hand, queues, leader, shared: Arc::default(), epoch: Instant::now() }
     }
 
     /// Tells how a deployment's components scale; `None` when the deployment is gone. The same again changes nothing.
     pub(crate) fn set(&self, key: &Key, target: Option<ScaleTarget>) {
         let mut all = self.lock();
-        match target {
-            Some(target) => all.entry(key.clone()).or_default().target = target,
-            None => {
-                all.remove(key);
-            }
+        let Some(target) = target else {
+            all.remove(key);
+            return;
+        };
+        let scaled = all.entry(key.clone()).or_default();
+        if scaled.target != target {
+            scaled.target = target;
+            drop(all);
+            self.queues.poke(key);
         }
     }
 
@@ -81,12 +127,201 @@ impl Scaler {
         self.lock().get(key).map(|scaled| scaled.decisions.clone()).unwrap_or_default()
     }
 
-    /// Scales until stopped.
+    /// Scales until stopped; patches under way are finished.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        stop.cancelled().await;
+        let mut looks = self.queues.looks();
+        let mut leader = self.leader.clone();
+        let mut clocks = Clocks::default();
+        let mut hands = JoinSet::new();
+        let mut due = self.keys();
+        loop {
+            for key in due.drain(..) {
+                self.turn(&key, &mut clocks, &mut hands);
+            }
+            due = tokio::select! {
+                () = stop.cancelled() => break,
+                look = looks.recv() => match look {
+                    Ok(key) => vec![key],
+                    Err(RecvError::Lagged(_)) => self.keys(),
+                    Err(RecvError::Closed) => break,
+                },
+                Ok(()) = leader.changed() => self.keys(),
+                Some(key) = clocks.next() => vec![key],
+                Some(Ok((key, outcome))) = hands.join_next() => {
+                    self.came_of_it(&key, outcome);
+                    vec![key]
+                }
+            };
+        }
+        while let Some(ended) = hands.join_next().await {
+            if let Ok((key, outcome)) = ended {
+                self.came_of_it(&key, outcome);
+            }
+        }
+    }
+
+    fn turn(&self, key: &Key, clocks: &mut Clocks, hands: &mut JoinSet<(Key, Outcome)>) {
+        let view = self.queues.last(key);
+        let role = if *self.leader.borrow() { Role::Leader } else { Role::Standby };
+        let Turn { moves, again } = {
+            let mut all = self.lock();
+            let Some(scaled) = all.get_mut(key) else { return clocks.forget(key) };
+            if scaled.under_way {
+                return;
+            }
+            let turn = scaled.turn(&view, (self.epoch, Instant::now()), role);
+            scaled.under_way = !turn.moves.is_empty();
+            turn
+        };
+        match again {
+            Some(again) => clocks.set(key, again),
+            None => clocks.forget(key),
+        }
+        if !moves.is_empty() {
+            let (hand, key) = (self.hand.clone(), key.clone());
+            hands.spawn(async move {
+                let outcome = hand.carry_out(&key, moves).await;
+                (key, outcome)
+            });
+        }
+    }
+
+    fn came_of_it(&self, key: &Key, outcome: Outcome) {
+        let mut all = self.lock();
+        let Some(scaled) = all.get_mut(key) else { return };
+        let tell = !outcome.decisions.is_empty();
+        scaled.learn(outcome);
+        drop(all);
+        if tell {
+            self.queues.tell(key);
+        }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.lock().keys().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Scaled>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Scaled {
+    /// Decides about every component.
+    fn turn(&mut self, view: &QueueView, (epoch, now): (Instant, Instant), role: Role) -> Turn {
+        let mut turn = Turn::default();
+        if let Some(pause) = self.retry_at.map(|at| at.saturating_duration_since(now)).filter(|p| !p.is_zero()) {
+            turn.again = Some(pause);
+            return turn;
+        }
+        for component in &self.target.components {
+            let Some(replicas) = component.replicas else { continue };
+            let facts = Facts {
+                kind: component.kind,
+                scaling: &component.scaling,
+                replicas,
+                view,
+                idle_since_ms: self.idle_since_ms.get(&component.kind).copied(),
+                now_ms: (now - epoch).as_millis() as u64,
+            };
+            let decision = decide(&facts);
+            match decision.step {
+                Step::Stay => {}
+                Step::DecideAgain { at_ms } => {
+                    turn.look_again(Duration::from_millis(at_ms.saturating_sub(facts.now_ms)));
+                }
+                // Who does not lead keeps its clocks, so that it can go on from there.
+                Step::ScaleTo { .. } if role == Role::Standby => continue,
+                Step::ScaleTo { replicas: to, inputs } => {
+                    turn.moves.push(Move::scale(component, (replicas, to), inputs));
+                    continue;
+                }
+            }
+            match decision.idle_since_ms {
+                Some(since) => drop(self.idle_since_ms.insert(component.kind, since)),
+                None => drop(self.idle_since_ms.remove(&component.kind)),
+            }
+            if role == Role::Leader {
+                let after = self.costs_after.get(&component.kind).copied();
+                turn.order(component, view, after.map(|after| after.saturating_duration_since(now)));
+            }
+        }
+        for moved in &turn.moves {
+            if let Move::Order { kind, .. } = moved {
+                self.costs_after.insert(*kind, now + COSTS_EVERY);
+            }
+        }
+        turn
+    }
+
+    fn learn(&mut self, outcome: Outcome) {
+        self.under_way = false;
+        for (kind, replicas) in outcome.replicas {
+            self.idle_since_ms.remove(&kind);
+            for component in self.target.components.iter_mut().filter(|component| component.kind == kind) {
+                component.replicas = Some(replicas);
+            }
+        }
+        self.decisions.splice(0..0, outcome.decisions);
+        self.decisions.truncate(DECISIONS);
+        if outcome.failed {
+            let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(Instant::now() + pause.mul_f64(0.5 + crate::random::fraction() / 2.0));
+        } else {
+            (self.failures, self.retry_at) = (0, None);
+        }
+    }
+}
+
+impl Turn {
+    fn look_again(&mut self, after: Duration) {
+        self.again = Some(self.again.map_or(after, |again| again.min(after)));
+    }
+
+    /// Has the emptiest pods go first; `wait` is what is left of the time in which costs were written already.
+    fn order(&mut self, component: &ScaledComponent, view: &QueueView, wait: Option<Duration>) {
+        let QueueView::Read(reading) = view else { return };
+        let Some(reading) = reading.component(component.kind) else { return };
+        let pods = component.pods.iter().map(|pod| (pod.name.as_str(), pod.cost));
+        let costs: Vec<_> = costs(reading, pods).into_iter().map(|(pod, cost)| (pod.to_owned(), cost)).collect();
+        match wait.filter(|wait| !wait.is_zero()) {
+            _ if costs.is_empty() => {}
+            Some(wait) => self.look_again(wait),
+            None => self.moves.push(Move::Order { kind: component.kind, costs }),
+        }
+    }
+}
+
+/// When to decide about whom without being told.
+#[derive(Default)]
+struct Clocks {
+    queue: DelayQueue<Key>,
+    keys: HashMap<Key, tokio_util::time::delay_queue::Key>,
+}
+
+impl Clocks {
+    fn set(&mut self, key: &Key, after: Duration) {
+        match self.keys.get(key) {
+            Some(at) => self.queue.reset(at, after),
+            None => {
+                let at = self.queue.insert(key.clone(), after);
+                self.keys.insert(key.clone(), at);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(at) = self.keys.remove(key) {
+            self.queue.remove(&at);
+        }
+    }
+
+    /// The next key that is due; never, while nothing is set.
+    async fn next(&mut self) -> Option<Key> {
+        let Some(expired) = self.queue.next().await else { return std::future::pending().await };
+        let key = expired.into_inner();
+        self.keys.remove(&key);
+        Some(key)
     }
 }

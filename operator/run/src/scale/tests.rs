@@ -1,0 +1,398 @@
+//! Queues and scaler on a real Redis, with an apiserver of a few lines.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crds::Scaling;
+use http::{Method, Request, Response};
+use kube::client::Body;
+use operator_metrics::{MetricError, MetricSource as _, Selector};
+use operator_plan::scale::Metric;
+use operator_plan::{ComponentKind, QueueView, Reading, SecretText};
+use queue::ids::{GatewayId, JobId, WorkerId};
+use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions};
+use queue::port::{GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
+use queue::redis::{RedisConfig, RedisQueue};
+use queue::testing::RedisServer;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Key, PodCost, QueueTarget, Queues, ScaleTarget, ScaledComponent, Scaler};
+
+/// Long enough for anything that must come.
+const SOON: Duration = Duration::from_secs(20);
+
+fn key() -> Key {
+    Key::new("speech", "quickstart")
+}
+
+fn target(url: &str) -> QueueTarget {
+    QueueTarget {
+        url: SecretText::new(url),
+        scope: key().to_string(),
+        components: vec![ComponentKind::Asr],
+        up: true,
+    }
+}
+
+async fn queue_on(server: &RedisServer) -> RedisQueue {
+    let limits = QueueLimits { lease: SOON, ..QueueLimits::default() };
+    let config = RedisConfig { url: server.url(), deployment: key().to_string(), component: "asr", limits };
+    RedisQueue::connect(&config).await.unwrap()
+}
+
+async fn submit(queue: &RedisQueue) {
+    let options = RecognizeOptions {
+        model: None,
+        language: "en".into(),
+        lookahead: None,
+        word_timestamps: false,
+        endpointing_ms: 500,
+    };
+    let job = BatchJob {
+        version: CONTRACT_VERSION,
+        id: JobId::generate(),
+        gateway: GatewayId::generate(),
+        options,
+        samples: 2,
+        accepted_at_ms: 0,
+        deadline_ms: u64::MAX / 2,
+        traceparent: None,
+    };
+    queue.submit(&job, Bytes::from_static(b"sound")).await.unwrap();
+}
+
+/// Waits until a deployment's view is as it should be, woken by the keys that are told.
+async fn told(queues: &Queues, changes: &mut mpsc::Receiver<Key>, right: impl Fn(&Reading) -> bool) -> Reading {
+    let wait = async {
+        loop {
+            if let QueueView::Read(reading) = queues.last(&key())
+                && right(&reading)
+            {
+                return reading;
+            }
+            assert_eq!(changes.recv().await, Some(key()));
+        }
+    };
+    timeout(SOON, wait).await.expect("the change is told")
+}
+
+/// An apiserver that knows one Deployment's replicas and the costs of its pods.
+#[derive(Clone)]
+struct Cluster {
+    state: Arc<Mutex<State>>,
+    written: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    replicas: u32,
+    version: u32,
+    /// Bodies of all patches, with their paths.
+    patches: Vec<(String, Value)>,
+    /// Somebody else changes the replicas to this between the next read and its patch.
+    meanwhile: Option<u32>,
+}
+
+impl Cluster {
+    fn new(replicas: u32) -> Self {
+        let state = State { replicas, version: 1, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), written: Arc::default() }
+    }
+
+    fn client(&self) -> kube::Client {
+        let cluster = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| cluster.clone().answer(request));
+        kube::Client::new(service, "default")
+    }
+
+    fn answer(self, request: Request<Body>) -> impl Future<Output = Result<Response<Body>, std::io::Error>> + Send {
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let (code, answer) = self.decide(&parts.method, parts.uri.path(), body);
+            self.written.notify_one();
+            let response = Response::builder().status(code).header("content-type", "application/json");
+            Ok(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
+        }
+    }
+
+    fn decide(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+        let mut state = self.state.lock().unwrap();
+        if *method == Method::GET {
+            let answer = state.scale();
+            if let Some(replicas) = state.meanwhile.take() {
+                state.replicas = replicas;
+                state.version += 1;
+            }
+            return (200, answer);
+        }
+        state.patches.push((path.to_owned(), body.clone()));
+        if path.contains("/pods/") {
+            return (200, json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {} }));
+        }
+        if body["metadata"]["resourceVersion"] != state.version.to_string() {
+            return (409, json!({ "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "" }));
+        }
+        state.replicas = u32::try_from(body["spec"]["replicas"].as_u64().unwrap()).unwrap();
+        state.version += 1;
+        (200, state.scale())
+    }
+
+    /// Waits until the apiserver is as it should be.
+    async fn until(&self, right: impl Fn(&State) -> bool) {
+        let wait = async {
+            while !right(&self.state.lock().unwrap()) {
+                self.written.notified().await;
+            }
+        };
+        timeout(SOON, wait).await.expect("it is written");
+    }
+}
+
+impl State {
+    fn scale(&self) -> Value {
+        json!({
+            "kind": "Scale",
+            "apiVersion": "autoscaling/v1",
+            "metadata": { "name": "quickstart-asr", "namespace": "speech", "resourceVersion": self.version.to_string() },
+            "spec": { "replicas": self.replicas },
+        })
+    }
+}
+
+fn component(replicas: u32, idle_seconds: u32) -> ScaledComponent {
+    let mut scaling: Scaling = serde_json::from_value(json!({})).unwrap();
+    (scaling.min_replicas, scaling.idle_seconds) = (0, idle_seconds);
+    let pods = Vec::new();
+    ScaledComponent {
+        kind: ComponentKind::Asr,
+        deployment: "quickstart-asr".into(),
+        scaling,
+        replicas: Some(replicas),
+        pods,
+    }
+}
+
+/// A scaler over a Redis and an apiserver; stopped when dropped.
+struct Rig {
+    server: RedisServer,
+    queue: RedisQueue,
+    queues: Queues,
+    changes: mpsc::Receiver<Key>,
+    scaler: Scaler,
+    leader: watch::Sender<bool>,
+    stop: CancellationToken,
+}
+
+impl Rig {
+    async fn new(cluster: &Cluster, component: ScaledComponent) -> Self {
+        let server = RedisServer::start().unwrap();
+        let queue = queue_on(&server).await;
+        let (queues, changes) = Queues::new();
+        let (leader, leads) = watch::channel(true);
+        let (scaler, stop) = (Scaler::new(cluster.client(), queues.clone(), leads), CancellationToken::new());
+        tokio::spawn(scaler.clone().run(stop.clone()));
+        scaler.set(&key(), Some(ScaleTarget { components: vec![component] }));
+        queues.set(&key(), Some(target(&server.url())));
+        Self { server, queue, queues, changes, scaler, leader, stop }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn queued_work_and_registrations_are_told() {
+    let server = RedisServer::start().unwrap();
+    let queue = queue_on(&server).await;
+    let (queues, mut changes) = Queues::new();
+    assert_eq!(queues.read(&key()).await, QueueView::NotRead, "nobody said where it is");
+    queues.set(&key(), Some(target(&server.url())));
+    told(&queues, &mut changes, |reading| reading.asr.queue_depth() == 0).await;
+    submit(&queue).await;
+    told(&queues, &mut changes, |reading| reading.asr.batch_queue_depth == 1).await;
+    let worker = WorkerId::generate();
+    queue.heartbeat(&WorkerRecord::starting(worker.clone(), "asr"), &Held::default()).await.unwrap();
+    let starting = |reading: &Reading| reading.asr.workers.iter().any(|w| w.id == worker.as_str());
+    told(&queues, &mut changes, starting).await;
+    let QueueView::Read(now) = queues.read(&key()).await else { panic!("Redis is there") };
+    assert_eq!((now.asr.workers.len(), now.asr.capacity()), (1, 0));
+    queues.set(&key(), None);
+    assert_eq!(queues.last(&key()), QueueView::NotRead);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_unavailable_and_heals_by_itself() {
+    let (queues, mut changes) = Queues::new();
+    // Nobody listens on port 1.
+    queues.set(&key(), Some(target("redis://127.0.0.1:1")));
+    let view = queues.read(&key()).await;
+    let QueueView::Unavailable { reason, message } = view else { panic!("{view:?}") };
+    assert_eq!(reason, "QueueUnavailable");
+    assert!(message.contains("127.0.0.1:1") && !message.contains("secret"), "{message}");
+    let server = RedisServer::start().unwrap();
+    queues.set(&key(), Some(target(&server.url())));
+    told(&queues, &mut changes, |reading| reading.asr.queue_depth() == 0).await;
+    drop(server);
+    let gone = async {
+        while matches!(queues.last(&key()), QueueView::Read(_)) {
+            changes.recv().await;
+        }
+    };
+    timeout(SOON, gone).await.expect("the outage is told");
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_run_is_not_dialled() {
+    let (queues, _changes) = Queues::new();
+    let down = QueueTarget { up: false, ..target("redis://127.0.0.1:1") };
+    queues.set(&key(), Some(down));
+    let view = queues.last(&key());
+    assert!(matches!(view, QueueView::Unavailable { reason: "RedisNotReady", .. }), "{view:?}");
+}
+
+#[tokio::test]
+async fn the_first_work_wakes_a_component_and_the_decision_is_kept() {
+    let cluster = Cluster::new(0);
+    let mut rig = Rig::new(&cluster, component(0, 600)).await;
+    submit(&rig.queue).await;
+    cluster.until(|state| state.replicas == 1).await;
+    let decided = async {
+        while rig.scaler.decisions(&key()).is_empty() {
+            rig.changes.recv().await;
+        }
+    };
+    timeout(SOON, decided).await.expect("the decision is told");
+    let [decision] = <[_; 1]>::try_from(rig.scaler.decisions(&key())).unwrap();
+    assert_eq!((decision.component.as_str(), decision.from, decision.to), ("asr", 0, 1));
+    assert_eq!(decision.inputs, "batchQueueDepth=1 streamQueueDepth=0");
+    // The reconciler has not seen it yet: that must not wake anybody again.
+    rig.scaler.set(&key(), Some(ScaleTarget { components: vec![component(0, 601)] }));
+    submit(&rig.queue).await;
+    told(&rig.queues, &mut rig.changes, |reading| reading.asr.batch_queue_depth == 2).await;
+    assert_eq!(cluster.state.lock().unwrap().patches.len(), 1);
+    assert!(!rig.server.url().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_was_faster_wins() {
+    let cluster = Cluster::new(0);
+    cluster.state.lock().unwrap().meanwhile = Some(3);
+    let rig = Rig::new(&cluster, component(0, 600)).await;
+    submit(&rig.queue).await;
+    cluster.until(|state| !state.patches.is_empty()).await;
+    assert_eq!(cluster.state.lock().unwrap().replicas, 3);
+    assert_eq!(rig.scaler.decisions(&key()), []);
+}
+
+#[tokio::test]
+async fn a_standby_writes_nothing_until_it_leads() {
+    let cluster = Cluster::new(0);
+    let mut rig = Rig::new(&cluster, component(0, 600)).await;
+    rig.leader.send_replace(false);
+    submit(&rig.queue).await;
+    told(&rig.queues, &mut rig.changes, |reading| reading.asr.batch_queue_depth == 1).await;
+    assert_eq!(cluster.state.lock().unwrap().replicas, 0);
+    rig.leader.send_replace(true);
+    cluster.until(|state| state.replicas == 1).await;
+}
+
+#[tokio::test]
+async fn an_idle_component_goes_to_sleep_and_one_with_work_does_not() {
+    let cluster = Cluster::new(2);
+    let rig = Rig::new(&cluster, component(2, 1)).await;
+    cluster.until(|state| state.replicas == 0).await;
+    assert_eq!(cluster.state.lock().unwrap().patches.len(), 1);
+    drop(rig);
+
+    let cluster = Cluster::new(1);
+    let rig = Rig::new(&cluster, ScaledComponent { replicas: None, ..component(1, 1) }).await;
+    submit(&rig.queue).await;
+    let (queues, mut changes) = (rig.queues.clone(), rig.queues.looks());
+    let (scaler, idle) = (rig.scaler.clone(), component(1, 1));
+    let waits = async {
+        while !matches!(queues.last(&key()), QueueView::Read(reading) if reading.asr.batch_queue_depth == 1) {
+            changes.recv().await.unwrap();
+        }
+    };
+    timeout(SOON, waits).await.unwrap();
+    scaler.set(&key(), Some(ScaleTarget { components: vec![idle] }));
+    let long = tokio::time::sleep(Duration::from_millis(1_500));
+    tokio::select! { () = long => {}, () = cluster.written.notified() => panic!("work waits: nothing may be written") }
+}
+
+#[tokio::test]
+async fn the_emptiest_pods_go_first_and_nothing_is_written_at_rest() {
+    let cluster = Cluster::new(2);
+    let pod = |name: &str, cost| PodCost { name: name.to_owned(), cost };
+    let pods = vec![pod("quickstart-asr-a", None), pod("quickstart-asr-b", None)];
+    let mut busy = component(2, 600);
+    (busy.pods, busy.scaling.min_replicas) = (pods, 1);
+    let rig = Rig::new(&cluster, busy.clone()).await;
+    let record = WorkerRecord {
+        pod: Some("quickstart-asr-b".into()),
+        active_streams: 5,
+        slots: 10,
+        ..WorkerRecord::ready(WorkerId::generate(), "asr")
+    };
+    rig.queue.heartbeat(&record, &Held::default()).await.unwrap();
+    cluster.until(|state| !state.patches.is_empty()).await;
+    let (path, patch) = cluster.state.lock().unwrap().patches[0].clone();
+    assert_eq!(path, "/api/v1/namespaces/speech/pods/quickstart-asr-b");
+    assert_eq!(patch["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"], "8");
+    // The cluster shows it, and another look finds it as it should be.
+    busy.pods[1].cost = Some(8);
+    rig.scaler.set(&key(), Some(ScaleTarget { components: vec![busy] }));
+    rig.queues.read(&key()).await;
+    assert_eq!(cluster.state.lock().unwrap().patches.len(), 1);
+}
+
+#[tokio::test]
+async fn metrics_are_those_of_the_deployment_that_is_named() {
+    let server = RedisServer::start().unwrap();
+    let queue = queue_on(&server).await;
+    let (queues, mut changes) = Queues::new();
+    queues.set(&key(), Some(target(&server.url())));
+    submit(&queue).await;
+    told(&queues, &mut changes, |reading| reading.asr.batch_queue_depth == 1).await;
+    let ask = async |namespace: &str, metric: &str, selector: &str| {
+        let selector: Selector = selector.parse().unwrap();
+        queues.values(namespace, metric, &selector).await.map(|values| {
+            values.iter().map(|value| (value.labels["component"].clone(), value.milli)).collect::<Vec<_>>()
+        })
+    };
+    let one = Ok(vec![("asr".to_owned(), 1_000)]);
+    assert_eq!(ask("speech", "smallest_queue_depth", "deployment=quickstart,component=asr").await, one);
+    assert_eq!(ask("speech", "smallest_queue_depth", "").await, one, "a gateway has no queue");
+    let both = ask("speech", "smallest_load", "deployment=quickstart").await.unwrap();
+    assert_eq!(both, [("asr".to_owned(), 1_000), ("gateway".to_owned(), 0)]);
+    for (namespace, metric, selector) in [
+        ("other", "smallest_load", ""),
+        ("speech", "smallest_nothing", ""),
+        ("speech", "smallest_load", "deployment=other"),
+        ("speech", "smallest_queue_depth", "component=gateway"),
+    ] {
+        let refused = ask(namespace, metric, selector).await;
+        assert!(matches!(refused, Err(MetricError::NotFound(_))), "{namespace} {metric} {selector}: {refused:?}");
+    }
+    queues.set(&key(), Some(QueueTarget { up: false, ..target(&server.url()) }));
+    let refused = ask("speech", "smallest_load", "deployment=quickstart,component=asr").await;
+    assert!(matches!(refused, Err(MetricError::Unavailable { reason: "RedisNotReady", .. })), "{refused:?}");
+}
+
+#[test]
+fn every_metric_is_served() {
+    let (queues, _changes) = Queues::new();
+    let names = queues.names();
+    assert_eq!(names.len(), Metric::ALL.len());
+    assert!(Metric::ALL.into_iter().all(|metric| names.contains(&metric.name())));
+}

@@ -6,7 +6,7 @@
 //! ```
 //! In order of travel:
 //! - [`config`]: flags and environment, parsed once; [`model_source`]: from where the model comes;
-//! - [`load`] and [`warm`]: a model folder becomes an engine whose costs are known;
+//! - [`load`] and [`warm`]: a model folder becomes an engine whose costs are known, by `stopwatch`;
 //! - [`ready`]: `/health` and `/metrics`; `register`: the worker's record in the queue, from the start on; [`license`]: may
 //!   new work be taken;
 //! - [`serve`]: the whole journey; [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`.
@@ -21,6 +21,7 @@ mod inbox;
 mod pull;
 mod register;
 mod reply;
+mod stopwatch;
 
 pub mod config;
 pub mod engine_thread;

@@ -11,14 +11,7 @@ use workers_run::sessions::Patience;
 use workers_run::{WorkerConfig, WorkerError};
 
 use crate::gateway::{Live, options};
-use crate::rig::{Rig, config, limits};
-
-fn sentence() -> Vec<i16> {
-    let mut audio = speak(&["good", "morning"]);
-    audio.extend(silence(900));
-    audio.extend(speak(&["how", "are", "you"]));
-    audio
-}
+use crate::rig::{Rig, config, limits, sentence};
 
 #[tokio::test]
 async fn words_come_while_they_are_spoken_and_segments_at_pauses() {

@@ -9,21 +9,26 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use queue::ids::GatewayId;
-use queue::port::{GatewayPort, QueueLimits};
+use queue::port::{GatewayPort, QueueLimits, WorkerPhase, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
 use queue::testing::RedisServer;
 use workers_engine::fake::{silence, speak};
 
 use crate::gateway::{Live, PATIENCE, answers, job, options, pcm, recognize};
+use crate::rig::sentence;
 
 const LEASE_MS: u64 = 600;
 const BIN: &str = env!("CARGO_BIN_EXE_smallest-worker");
 
 async fn queue(server: &RedisServer) -> Arc<RedisQueue> {
+    queue_of(server, "asr").await
+}
+
+async fn queue_of(server: &RedisServer, component: &'static str) -> Arc<RedisQueue> {
     let config = RedisConfig {
         url: server.url(),
         deployment: "default/test".into(),
-        component: "asr",
+        component,
         limits: QueueLimits { lease: Duration::from_millis(LEASE_MS), ..QueueLimits::default() },
     };
     Arc::new(RedisQueue::connect(&config).await.unwrap())
@@ -41,9 +46,13 @@ fn free_port() -> u16 {
 
 impl Worker {
     fn start(server: &RedisServer, more: &[(&str, &str)]) -> Self {
+        Self::start_as("asr", server, more)
+    }
+
+    fn start_as(component: &str, server: &RedisServer, more: &[(&str, &str)]) -> Self {
         let health = free_port();
         let child = Command::new(BIN)
-            .arg("asr")
+            .arg(component)
             .env("REDIS_URL", server.url())
             .env("SMALLEST_DEPLOYMENT", "default/test")
             .env("LICENSE_PROXY_URL", "")
@@ -112,13 +121,6 @@ impl Drop for Worker {
             drop(self.child.wait());
         }
     }
-}
-
-fn sentence() -> Vec<i16> {
-    let mut audio = speak(&["good", "morning"]);
-    audio.extend(silence(900));
-    audio.extend(speak(&["how", "are", "you"]));
-    audio
 }
 
 #[tokio::test]
@@ -215,12 +217,58 @@ async fn without_its_model_a_worker_stays_up_and_says_which_file() {
     let url = format!("file://{}", folder.path().display());
     let mut worker = Worker::start(
         &server,
-        &[("ENGINE", "torch"), ("MODEL_URL", &url), ("LICENSE_PROXY_URL", "http://127.0.0.1:9")],
+        &[
+            ("ENGINE", "torch"),
+            ("MODEL_URL", &url),
+            ("LICENSE_PROXY_URL", "http://127.0.0.1:9"),
+            ("POD_NAME", "quickstart-asr-0"),
+        ],
     );
     let answer = worker.until_health(&["503", "unhealthy", "model.safetensors"]).await;
     assert!(answer.contains("put the model's"), "{answer}");
+    let queue = queue(&server).await;
+    let record = registered(&queue, |record| record.phase == WorkerPhase::Failed).await;
+    assert!(record.message.as_ref().is_some_and(|why| why.contains("model.safetensors")), "{record:?}");
+    assert_eq!((record.pod.as_deref(), record.takes_work()), (Some("quickstart-asr-0"), false));
+    assert_eq!(record.license.map(|license| license.state).as_deref(), Some("Unknown"));
     worker.signal(Signal::SIGTERM);
     assert_eq!(worker.ended().await.code(), Some(0));
+    assert_eq!(queue.workers().await.unwrap(), [], "it takes its registration along");
+}
+
+/// Waits until a worker is registered as it should be.
+async fn registered(queue: &RedisQueue, right: impl Fn(&WorkerRecord) -> bool) -> WorkerRecord {
+    let look = async {
+        loop {
+            if let Some(record) = queue.workers().await.unwrap().into_iter().find(|record| right(record)) {
+                return record;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("the worker registers")
+}
+
+#[tokio::test]
+async fn the_fake_engine_serves_the_queue_of_speech_synthesis() {
+    let server = RedisServer::start().unwrap();
+    let sum = format!("sha256:{}", "ab".repeat(32));
+    let _worker = Worker::start_as("tts", &server, &[("MODEL_NAME", "fake-tts"), ("MODEL_CHECKSUM", &sum)]);
+    let tts = queue_of(&server, "tts").await;
+    let record = registered(&tts, WorkerRecord::takes_work).await;
+    assert_eq!((record.component.as_str(), record.model.as_str()), ("tts", "fake-tts"));
+    assert_eq!(record.model_sha256, Some("ab".repeat(32)));
+    assert!(record.slots > 0 && record.batch_slots > 0, "{record:?}");
+    let reply = recognize(tts.as_ref(), &speak(&["one"]), options()).await;
+    assert_eq!(reply.outcome.unwrap().text, "one");
+    assert_eq!(queue(&server).await.workers().await.unwrap(), [], "it is no worker of asr");
+}
+
+#[tokio::test]
+async fn speech_synthesis_with_a_model_is_not_in_this_version() {
+    let server = RedisServer::start().unwrap();
+    let mut worker = Worker::start_as("tts", &server, &[("ENGINE", "torch")]);
+    assert_eq!(worker.ended().await.code(), Some(4));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use workers_batch::Limits;
-use workers_engine::fake::{FakeConfig, FakeEngine};
+use workers_engine::fake::{FakeConfig, FakeEngine, silence, speak};
 use workers_run::queue_health::QueueHealth;
 use workers_run::sessions::Patience;
 use workers_run::{Gate, Meter, Parts, WorkerConfig, WorkerError};
@@ -20,6 +20,14 @@ pub(crate) struct NoMeter;
 impl Meter for NoMeter {
     fn audio_ms(&self, _: u64) {}
     fn requests(&self, _: u64) {}
+}
+
+/// Two utterances with a pause between them.
+pub(crate) fn sentence() -> Vec<i16> {
+    let mut audio = speak(&["good", "morning"]);
+    audio.extend(silence(900));
+    audio.extend(speak(&["how", "are", "you"]));
+    audio
 }
 
 pub(crate) fn limits() -> QueueLimits {

@@ -53,7 +53,7 @@ pub fn status(deployment: &SmallestDeployment, found: &Found<'_>, now: &Time) ->
     let served = served(&parts, scene);
     let (license, license_status) = license::verdict(scene);
     let findings = Findings::new(&parts, &served, license, scene);
-    let whole = findings.whole(&parts, found);
+    let whole = findings.whole(&parts, scene);
     let served_generation = served_generation(&whole, deployment);
     let former = deployment.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let drafts = drafts(&findings, &whole, deployment, served_generation);
@@ -65,8 +65,11 @@ pub fn status(deployment: &SmallestDeployment, found: &Found<'_>, now: &Time) ->
     }
 }
 
-/// How long until time alone would change the status: whoever writes it looks again then. `None`: only an event
-/// changes it.
+/// Longest wait until time alone may have changed a status; timers need not be made for years.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// How long until time alone may change the status: whoever writes it looks again then, at most a day later. `None`:
+/// only an event changes it.
 pub fn look_again(deployment: &SmallestDeployment, found: &Found<'_>, now: &Time) -> Option<Duration> {
     let scene = Scene { deployment, found, now };
     let parts = parts(scene);
@@ -77,7 +80,7 @@ pub fn look_again(deployment: &SmallestDeployment, found: &Found<'_>, now: &Time
         let left = scaling::PATIENCE_SECONDS - now.0.duration_since(since.0).as_secs();
         u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
     });
-    patience.chain(license::next_step(found, now)).chain(blind).min()
+    patience.chain(license::next_step(found, now)).chain(blind).min().map(|wait| wait.min(LONGEST))
 }
 
 /// What all conditions are made from.
@@ -97,9 +100,8 @@ impl Findings {
         let scaling = scaling::verdict(parts, scene);
         // The first metric comes with the first worker: until then an autoscaler without one is no defect.
         let since = scaling::blind_since(parts, scene);
-        let blind = since.is_some_and(|since| {
-            scene.now.0.duration_since(since.0).as_secs() >= scaling::PATIENCE_SECONDS
-        });
+        let blind = since
+            .is_some_and(|since| scene.now.0.duration_since(since.0).as_secs() >= scaling::PATIENCE_SECONDS);
         Self {
             redis: queue::verdict(redis, scene),
             license,
@@ -111,9 +113,11 @@ impl Findings {
         }
     }
 
-    fn whole<'a>(&'a self, parts: &'a [Part], found: &'a Found<'a>) -> Whole<'a> {
+    fn whole<'a>(&'a self, parts: &'a [Part], scene: Scene<'a>) -> Whole<'a> {
+        let served = scene.deployment.status.as_ref().and_then(|status| status.served_generation);
         Whole {
-            found,
+            found: scene.found,
+            served_before: served.is_some() && served == scene.deployment.metadata.generation,
             parts,
             redis: &self.redis,
             license: &self.license,
@@ -140,17 +144,15 @@ fn parts(scene: Scene<'_>) -> Vec<Part> {
 /// TTS is asked for, and this version has no engine for it: so says the plan, or said the last one.
 fn not_served(scene: Scene<'_>) -> Option<Verdict> {
     let type_ = condition(ComponentKind::Tts);
-    let (reason, message) = match scene.found.outcome {
-        Ok(plan) => {
-            let said = plan.conditions.iter().find(|said| said.type_ == type_ && said.status == "False")?;
-            (said.reason, said.message.clone())
-        }
-        Err(_) => {
-            let former = scene.deployment.status.as_ref()?.conditions.iter().find(|said| said.type_ == type_)?;
-            (reason::NOT_YET_SERVED, Some(&former.message).filter(|_| former.reason == reason::NOT_YET_SERVED)?.clone())
-        }
+    let (reason, message) = if let Ok(plan) = scene.found.outcome {
+        let said = plan.conditions.iter().find(|said| said.type_ == type_ && said.status == "False")?;
+        (said.reason, &said.message)
+    } else {
+        let former = &scene.deployment.status.as_ref()?.conditions;
+        let said = former.iter().find(|said| said.type_ == type_ && said.reason == reason::NOT_YET_SERVED)?;
+        (reason::NOT_YET_SERVED, &said.message)
     };
-    scene.deployment.spec.tts.as_ref().map(|_| Verdict::no(reason, message))
+    scene.deployment.spec.tts.as_ref().map(|_| Verdict::no(reason, message.as_str()))
 }
 
 /// The models of all workers that are there to serve them.
@@ -188,8 +190,7 @@ fn drafts(
     };
     let progressing = whole.progressing();
     let stalled = whole.stalled();
-    let reconciling = progressing.clone();
-    let reconciling = Some(reconciling).filter(|progressing| progressing.is(Truth::True) && stalled.is_none());
+    let reconciling = Some(progressing.clone()).filter(|progressing| progressing.is(Truth::True));
     let of_parts = whole.parts.iter().filter(|part| part.kind != ComponentKind::Redis);
     let mut verdicts: Vec<(&'static str, Option<Verdict>)> = vec![
         ("Progressing", Some(progressing)),
@@ -206,7 +207,9 @@ fn drafts(
         ("ScalingActive", findings.scaling.clone()),
     ]);
     let ready = Draft { type_: "Ready", verdict: ready, generation: of_ready };
-    let rest = verdicts.into_iter().filter_map(|(type_, verdict)| Some(Draft { type_, verdict: verdict?, generation }));
+    let rest = verdicts
+        .into_iter()
+        .filter_map(|(type_, verdict)| Some(Draft { type_, verdict: verdict?, generation }));
     std::iter::once(ready).chain(rest).collect()
 }
 

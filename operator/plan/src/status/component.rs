@@ -71,15 +71,12 @@ impl Scene<'_> {
 pub(super) fn part(kind: ComponentKind, scene: Scene<'_>) -> Part {
     let name = scene.object(kind);
     let children = scene.found.children;
-    let workload = match kind {
-        ComponentKind::Redis => {
-            let mut sets = children.stateful_sets.iter();
-            sets.find(|set| set.metadata.name.as_ref() == Some(&name)).map(Workload::from)
-        }
-        _ => {
-            let mut deployments = children.deployments.iter();
-            deployments.find(|found| found.metadata.name.as_ref() == Some(&name)).map(Workload::from)
-        }
+    let workload = if kind == ComponentKind::Redis {
+        let mut sets = children.stateful_sets.iter();
+        sets.find(|set| set.metadata.name.as_ref() == Some(&name)).map(Workload::from)
+    } else {
+        let mut deployments = children.deployments.iter();
+        deployments.find(|found| found.metadata.name.as_ref() == Some(&name)).map(Workload::from)
     };
     let Some(workload) = workload else {
         let what = if kind == ComponentKind::Redis { "StatefulSet" } else { "Deployment" };
@@ -97,7 +94,11 @@ fn trouble(kind: ComponentKind, workload: &Workload, scene: Scene<'_>) -> Option
     let claims = &children.persistent_volume_claims;
     let around = Around { kind, claims, workers: scene.workers(kind), now: scene.now };
     let pods = children.pods.iter().filter(|pod| pod::belongs(pod, kind));
-    // Same class: what most pods would name alike, the first name; so that the order of the cache says nothing.
+    let (failed, live): (Vec<_>, Vec<_>) = pods.partition(|pod| pod::failed(pod));
+    // A pod that has failed for good lies about until it is cleaned up; it counts only until it is replaced.
+    let replaced = live.len() >= workload.wanted as usize;
+    let pods = live.into_iter().chain(failed.into_iter().filter(|_| !replaced));
+    // The least of the worst class, so that the order of the cache says nothing.
     let worst = pods.filter_map(|pod| pod::trouble(pod, around)).chain(workload.failure.clone()).min();
     worst.or_else(|| {
         let none = workload.wanted > 0 && workload.exist == 0;
@@ -120,12 +121,16 @@ fn verdict(kind: ComponentKind, workload: &Workload, trouble: Option<&Trouble>, 
         if workload.current() {
             return Verdict::yes(reason::PARTLY_SERVING, format!("{ready_of}{why}"));
         }
-        let old = workload.previous();
-        let text = format!("{ready_of}, {} of the previous spec{why}", count(old, "replica"));
+        let rest = match workload.previous() {
+            0 => "the change has not reached them yet".to_owned(),
+            old => format!("{} of the previous spec", count(old, "replica")),
+        };
+        let text = format!("{ready_of}, {rest}{why}");
         return Verdict::yes(reason::ROLLING_OUT, text);
     }
     let failing = trouble.is_some_and(Trouble::fails);
-    let woken = [Some(reason::SCALED_TO_ZERO), Some(reason::WAKING)].contains(&scene.former_reason(condition(kind)));
+    let woken =
+        [Some(reason::SCALED_TO_ZERO), Some(reason::WAKING)].contains(&scene.former_reason(condition(kind)));
     if woken && !failing && scene.scaling(kind).is_some_and(|scaling| scaling.min_replicas == 0) {
         let text = format!("the first replica starts; requests and sessions wait for it{why}");
         return Verdict::yes(reason::WAKING, text);

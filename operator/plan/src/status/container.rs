@@ -80,15 +80,19 @@ impl Seat<'_> {
             "PodInitializing" => None,
             "InvalidImageName" => Some(Trouble::failing(
                 reason::IMAGE_NAME_INVALID,
-                format!(
-                    "{self} has the image name {:?}, which is none; correct spec.images",
-                    self.image()
-                ),
+                format!("{self} has the image name {:?}, which is none; correct spec.images", self.image()),
             )),
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "ImageInspectError"
-            | "RegistryUnavailable" | "SignatureValidationFailed" => Some(self.image_pull(reason, message)),
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed" => Some(self.image_pull(reason, message)),
             "CreateContainerConfigError" => Some(self.config(message)),
-            "CreateContainerError" | "RunContainerError" | "PostStartHookError" | "PreCreateHookError"
+            "CreateContainerError"
+            | "RunContainerError"
+            | "PostStartHookError"
+            | "PreCreateHookError"
             | "PreStartHookError" => Some(self.start(message)),
             _ => Some(match ended(self.status) {
                 Some(ended) => self.ended(ended),
@@ -106,7 +110,8 @@ impl Seat<'_> {
     fn image_pull(self, reason: &str, message: &str) -> Trouble {
         let image = self.image();
         if reason == "ErrImageNeverPull" {
-            let text = format!("{self} needs the image {image:?}, which its node lacks and may not pull; load it");
+            let text =
+                format!("{self} needs the image {image:?}, which its node lacks and may not pull; load it");
             return Trouble::failing(reason::IMAGE_PULL_FAILED, text);
         }
         // The words of the container runtime stand at the end of the chain.
@@ -164,7 +169,9 @@ impl Seat<'_> {
     }
 
     fn out_of_memory(self) -> Trouble {
-        let limit = self.container().and_then(|container| container.resources.as_ref()?.limits.as_ref()?.get("memory"));
+        let limit = self
+            .container()
+            .and_then(|container| container.resources.as_ref()?.limits.as_ref()?.get("memory"));
         let over = limit.map_or_else(
             || "its node had no memory left for it".to_owned(),
             |limit| format!("it went over its memory limit of {}", limit.0),
@@ -219,7 +226,8 @@ fn last_words(log: &str) -> String {
     let entry: Option<serde_json::Value> = serde_json::from_str(line).ok();
     let message = entry.as_ref().and_then(|entry| {
         let message = entry.pointer("/fields/message").or_else(|| entry.get("message"))?.as_str()?;
-        let error = entry.pointer("/fields/error").or_else(|| entry.get("error")).and_then(|error| error.as_str());
+        let error =
+            entry.pointer("/fields/error").or_else(|| entry.get("error")).and_then(|error| error.as_str());
         Some(error.map_or_else(|| message.to_owned(), |error| format!("{message}: {error}")))
     });
     match (message, line.split_once(' ')) {
@@ -253,9 +261,18 @@ mod tests {
     #[test]
     fn the_last_words_of_a_log_have_no_time() {
         for (log, words) in [
-            ("2026-11-21T10:00:00.1Z  WARN a\n2026-11-21T10:00:01.2Z ERROR port 7100 is taken\n", "ERROR port 7100 is taken"),
-            ("starting\nError: failed to listen\n\nCaused by:\n    address in use\n", "Error: failed to listen Caused by: address in use"),
-            (r#"{"timestamp":"2026-11-21T10:00:00Z","level":"ERROR","fields":{"message":"no queue","error":"refused"}}"#, "no queue: refused"),
+            (
+                "2026-11-21T10:00:00.1Z  WARN a\n2026-11-21T10:00:01.2Z ERROR port 7100 is taken\n",
+                "ERROR port 7100 is taken",
+            ),
+            (
+                "starting\nError: failed to listen\n\nCaused by:\n    address in use\n",
+                "Error: failed to listen Caused by: address in use",
+            ),
+            (
+                r#"{"timestamp":"2026-11-21T10:00:00Z","level":"ERROR","fields":{"message":"no queue","error":"refused"}}"#,
+                "no queue: refused",
+            ),
             (r#"{"timestamp":1}"#, r#"{"timestamp":1}"#),
             ("", ""),
         ] {

@@ -131,9 +131,13 @@ impl ApplyFailure {
         match self.kind {
             ApplyFailureKind::Forbidden => "give the operator the right, as its chart's ClusterRole does",
             ApplyFailureKind::QuotaExceeded => "raise the namespace's ResourceQuota or ask for less",
-            ApplyFailureKind::AdmissionDenied => "a policy of the cluster refuses it: change the spec or the policy",
+            ApplyFailureKind::AdmissionDenied => {
+                "a policy of the cluster refuses it: change the spec or the policy"
+            }
             ApplyFailureKind::NamespaceTerminating => "the namespace is being deleted",
-            ApplyFailureKind::Conflict => "somebody else manages this object: rename one of the two, or delete it",
+            ApplyFailureKind::Conflict => {
+                "somebody else manages this object: rename one of the two, or delete it"
+            }
             ApplyFailureKind::Invalid => "change the field that is named",
             ApplyFailureKind::NotFound => "create the namespace, or install the kind of object",
             ApplyFailureKind::Unavailable => "it is tried again",

@@ -37,7 +37,8 @@ const SOON: i64 = 30 * DAY;
 /// `LicenseValid`, and what `status.license` shows.
 pub(super) fn verdict(scene: Scene<'_>) -> (Verdict, Option<LicenseStatus>) {
     let Some(reading) = worst(scene.found) else { return (unheard(scene.found), None) };
-    let status = LicenseStatus { state: word(&reading.state), expires_at: seconds(reading.expires_at.as_ref()) };
+    let status =
+        LicenseStatus { state: word(&reading.state), expires_at: seconds(reading.expires_at.as_ref()) };
     let end = status.expires_at.as_ref();
     let until = end.map_or_else(String::new, |end| format!(" until {}", end.0));
     let left = end.map(|end| left(end, scene.now));
@@ -57,13 +58,15 @@ pub(super) fn verdict(scene: Scene<'_>) -> (Verdict, Option<LicenseStatus>) {
                 scene.deployment.spec.license.server
             ),
         ),
-        "Unknown" => Verdict::unknown(
-            reason::LICENSE_NOT_REPORTED,
-            "the license proxies have not decided yet",
-        ),
+        "Unknown" => {
+            Verdict::unknown(reason::LICENSE_NOT_REPORTED, "the license proxies have not decided yet")
+        }
         refused => {
-            let said = reading.message.as_deref().map_or_else(|| "new work is refused".to_owned(), piece);
-            Verdict::no(refused, format!("{said}; new work is refused until this is changed, what runs is finished"))
+            let said = reading.message.as_deref().map_or_else(|| "the license is refused".to_owned(), piece);
+            Verdict::no(
+                refused,
+                format!("{said}; new work is refused until this is changed, what runs is finished"),
+            )
         }
     };
     (verdict, Some(status))
@@ -111,7 +114,10 @@ fn unheard(found: &Found<'_>) -> Verdict {
             | Invalid::FindSecretKey { field, .. }
             | Invalid::ReadSecret { field, .. }),
         ) if field.contains("license") => Verdict::no(invalid.reason(), invalid.to_string()),
-        _ => Verdict::unknown(reason::LICENSE_NOT_REPORTED, "no gateway or worker has told the license's state yet"),
+        _ => Verdict::unknown(
+            reason::LICENSE_NOT_REPORTED,
+            "no gateway or worker has told the license's state yet",
+        ),
     }
 }
 

@@ -22,7 +22,8 @@ const FAILURES: [(&str, &str); 4] = [
 
 /// How far a worker that is not ready is, by what it says itself. `None` when it says that it is ready.
 pub(super) fn trouble(worker: &WorkerReading) -> Option<Trouble> {
-    let who = worker.pod.as_deref().map_or_else(|| format!("worker {}", worker.id), |pod| format!("pod {pod}"));
+    let who =
+        worker.pod.as_deref().map_or_else(|| format!("worker {}", worker.id), |pod| format!("pod {pod}"));
     let said = worker.message.as_deref().unwrap_or_default();
     // Only tens of percent: a status is not written at every block of a download.
     let done = tens_of_percent(said).map_or_else(String::new, |tens| format!(" ({tens} %)"));
@@ -67,7 +68,8 @@ pub(super) fn verdict(models: &[Served]) -> Option<Verdict> {
 
 fn one(part: &Part, model: &Model, scene: Scene<'_>) -> Served {
     let workers = scene.workers(part.kind);
-    let ready: Vec<&WorkerReading> = workers.iter().filter(|worker| worker.phase == WorkerPhase::Ready).collect();
+    let ready: Vec<&WorkerReading> =
+        workers.iter().filter(|worker| worker.phase == WorkerPhase::Ready).collect();
     let digests: Vec<String> = ready.iter().filter_map(|worker| digest(worker)).collect();
     let wanted = digests.iter().filter(|digest| **digest == model.sha256).count();
     let others = digests.len() - wanted;
@@ -75,7 +77,8 @@ fn one(part: &Part, model: &Model, scene: Scene<'_>) -> Served {
     let sha256 = most(&digests);
     let name = &model.name;
     let short = sha256.as_deref().unwrap_or(&model.sha256).get(..SHORT).unwrap_or_default();
-    let summary = if truth == Truth::True { format!("{name}@{short}") } else { format!("{name}@{short} {state}") };
+    let summary =
+        if truth == Truth::True { format!("{name}@{short}") } else { format!("{name}@{short} {state}") };
     let component = names::component(part.kind);
     Served {
         status: ModelStatus {
@@ -103,7 +106,8 @@ fn state(part: &Part, scene: Scene<'_>, tally: &Tally) -> (Truth, &'static str, 
     let Tally { ready, wanted, others } = *tally;
     let held = scene.workers(part.kind).iter().filter_map(trouble).min();
     if others > 0 {
-        let text = format!("{wanted} of {ready} ready workers serve the digest asked for, {others} another one");
+        let text =
+            format!("{wanted} of {ready} ready workers serve the digest asked for, {others} another one");
         return match held.filter(Trouble::fails) {
             Some(held) => (Truth::False, held.reason, format!("{text}; {}", held.message)),
             None => (Truth::False, reason::MODEL_ROLLING, text),
@@ -137,4 +141,3 @@ fn most(digests: &[String]) -> Option<String> {
     let count = |digest: &String| digests.iter().filter(|other| *other == digest).count();
     digests.iter().max_by(|a, b| count(a).cmp(&count(b)).then_with(|| b.cmp(a))).cloned()
 }
-

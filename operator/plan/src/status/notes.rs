@@ -56,6 +56,8 @@ fn worth(old: Option<&Condition>, new: &Condition) -> Option<&'static str> {
         ("Progressing", _) => (was("True") && new.reason == reason::COMPLETE).then_some("Normal"),
         ("Ready", "True") => turned.then_some("Normal"),
         ("Ready", _) if was("True") => Some("Warning"),
+        // A new autoscaler has no metric for some seconds: if it stays so, `Degraded` tells.
+        ("ScalingActive", "False") => was("True").then_some("Warning").filter(|_| !calm(&new.reason)),
         (_, "False") if !calm(&new.reason) => changed.then_some("Warning"),
         ("LicenseValid" | "ModelsReady" | "ScalingActive", "True") => was("False").then_some("Normal"),
         _ => None,

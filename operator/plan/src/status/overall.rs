@@ -17,6 +17,8 @@ use crate::names;
 /// What was found of all parts.
 pub(super) struct Whole<'a> {
     pub(super) found: &'a Found<'a>,
+    /// The spec as it is has been carried out before.
+    pub(super) served_before: bool,
     /// Redis if embedded, workers that are asked for, gateway.
     pub(super) parts: &'a [Part],
     pub(super) redis: &'a Verdict,
@@ -52,14 +54,21 @@ impl Whole<'_> {
             };
         }
         let asleep = self.parts.iter().any(|part| part.verdict.reason == reason::SCALED_TO_ZERO);
-        let serves = if asleep { "the service answers; what sleeps wakes with the first request" } else { "the service answers" };
-        if self.current() {
-            return Verdict::yes(reason::SERVING, serves);
-        }
-        let why = match self.stall() {
-            Some(stall) => format!("the newest one is not carried out: {}", stall.message),
-            None => "the newest one is being rolled out".to_owned(),
+        let serves = if asleep {
+            "the service answers; what sleeps wakes with the first request"
+        } else {
+            "the service answers"
         };
+        let stall = self.stall().map(|stall| stall.message);
+        if self.served_before || self.current() {
+            return Verdict::yes(
+                reason::SERVING,
+                stall.map_or(serves.to_owned(), |why| format!("{serves}; but {why}")),
+            );
+        }
+        let why = stall.map_or("the newest one is being carried out".to_owned(), |why| {
+            format!("the newest one is not carried out: {why}")
+        });
         Verdict::yes(reason::SERVING_PREVIOUS_SPEC, format!("{serves} by the previous spec; {why}"))
     }
 
@@ -89,30 +98,35 @@ impl Whole<'_> {
         if let Some(stall) = self.stall() {
             wrong.push((stall.reason, stall.message));
         }
-        if self.license.is(Truth::False) || self.license.reason == reason::GRACE_PERIOD {
-            wrong.push((self.license.reason.clone(), format!("license: {}", self.license.message)));
+        let entry =
+            |what: &str, verdict: &Verdict| (verdict.reason.clone(), format!("{what}: {}", verdict.message));
+        // The same reason again is the same fault, seen from another side.
+        let known = |wrong: &[(String, String)], reason: &str| wrong.iter().any(|(known, _)| known == reason);
+        let refused = self.license.is(Truth::False) || self.license.reason == reason::GRACE_PERIOD;
+        if refused && !known(&wrong, &self.license.reason) {
+            wrong.push(entry("license", self.license));
+        }
+        if self.redis.reason == reason::REDIS_UNREACHABLE {
+            wrong.push(entry("redis", self.redis));
         }
         for part in self.parts {
-            if let Some(trouble) = part.failing() {
+            let overdue = part.workload.as_ref().is_some_and(|workload| workload.overdue);
+            if let Some(trouble) =
+                part.failing().filter(|trouble| !(overdue && known(&wrong, trouble.reason)))
+            {
                 wrong.push((trouble.reason.to_owned(), tell(part.kind, &trouble.message)));
             }
         }
-        let of_verdict = |what: &str, verdict: &Verdict| {
-            (verdict.reason.clone(), format!("{what}: {}", verdict.message))
-        };
-        if self.redis.reason == reason::REDIS_UNREACHABLE {
-            wrong.push(of_verdict("redis", self.redis));
-        }
         let models = self.models.filter(|models| models.is(Truth::False) && failed(&models.reason));
-        wrong.extend(models.map(|models| of_verdict("models", models)));
-        wrong.extend(self.blind.map(|blind| of_verdict("scaling", blind)));
-        wrong.extend(self.not_served.map(|verdict| of_verdict("tts", verdict)));
+        let models = models.filter(|models| !known(&wrong, &models.reason));
+        wrong.extend(models.map(|models| entry("models", models)));
+        wrong.extend(self.blind.map(|blind| entry("scaling", blind)));
+        wrong.extend(self.not_served.map(|verdict| entry("tts", verdict)));
         let Some((reason, _)) = wrong.first() else {
             return Verdict::no(reason::HEALTHY, "nothing is known to be wrong");
         };
         let reason = reason.clone();
-        let mut said: Vec<String> = wrong.into_iter().map(|(_, message)| message).collect();
-        said.dedup();
+        let said: Vec<String> = wrong.into_iter().map(|(_, message)| message).collect();
         Verdict::yes(reason, said.join("; "))
     }
 
@@ -133,10 +147,16 @@ impl Whole<'_> {
         };
         let mut down = self.parts.iter().filter(needed).filter(|part| !part.serves());
         let first = down.next();
+        let lost = self.redis.reason == reason::REDIS_UNREACHABLE;
+        if lost && first.is_some_and(|part| part.kind == ComponentKind::Gateway) {
+            // What keeps a gateway from being ready is its queue.
+            return Some((self.redis.reason.clone(), self.redis.message.clone()));
+        }
         if let Some(part) = first {
             return Some((part.verdict.reason.clone(), tell(part.kind, &part.verdict.message)));
         }
-        let workers = self.parts.iter().any(|part| matches!(part.kind, ComponentKind::Asr | ComponentKind::Tts));
+        let workers =
+            self.parts.iter().any(|part| matches!(part.kind, ComponentKind::Asr | ComponentKind::Tts));
         match self.not_served {
             Some(verdict) if !workers => Some((verdict.reason.clone(), verdict.message.clone())),
             _ => None,
@@ -144,7 +164,8 @@ impl Whole<'_> {
     }
 
     fn all_workers_stopped(&self) -> bool {
-        let workers = self.parts.iter().filter(|part| matches!(part.kind, ComponentKind::Asr | ComponentKind::Tts));
+        let workers =
+            self.parts.iter().filter(|part| matches!(part.kind, ComponentKind::Asr | ComponentKind::Tts));
         workers.into_iter().all(Part::stopped)
     }
 
@@ -156,8 +177,12 @@ impl Whole<'_> {
         if let Err(failure) = self.found.applied
             && failure.kind != ApplyFailureKind::Unavailable
         {
-            let message =
-                format!("failed to apply {}: {}; {}", failure.object, piece(&failure.message), failure.advice());
+            let message = format!(
+                "failed to apply {}: {}; {}",
+                failure.object,
+                piece(&failure.message),
+                failure.advice()
+            );
             return Some(Stall { reason: failure.reason().to_owned(), message });
         }
         let overdue = self.parts.iter().find(|part| {
@@ -165,11 +190,17 @@ impl Whole<'_> {
         })?;
         let trouble = overdue.trouble.as_ref();
         Some(Stall {
-            reason: trouble.filter(|trouble| trouble.fails()).map_or(reason::PROGRESS_DEADLINE_EXCEEDED, |t| t.reason).to_owned(),
-            message: tell(overdue.kind, &format!(
-                "the rollout has not come on for its progress deadline{}",
-                trouble.map_or_else(String::new, |trouble| format!(": {}", trouble.message))
-            )),
+            reason: trouble
+                .filter(|trouble| trouble.fails())
+                .map_or(reason::PROGRESS_DEADLINE_EXCEEDED, |t| t.reason)
+                .to_owned(),
+            message: tell(
+                overdue.kind,
+                &format!(
+                    "the rollout has not come on for its progress deadline{}",
+                    trouble.map_or_else(String::new, |trouble| format!(": {}", trouble.message))
+                ),
+            ),
         })
     }
 }
@@ -189,4 +220,3 @@ fn failed(word: &str) -> bool {
 fn tell(kind: ComponentKind, message: &str) -> String {
     format!("{}: {message}", names::component(kind))
 }
-

@@ -30,16 +30,24 @@ pub(super) fn belongs(pod: &Pod, kind: ComponentKind) -> bool {
     belongs && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// The pod has ended for good, as when it was evicted.
+pub(super) fn failed(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Failed"))
+}
+
 /// What keeps a pod from serving; `None` when it does.
 pub(super) fn trouble(pod: &Pod, around: Around<'_>) -> Option<Trouble> {
     let pod_name = name(pod);
     let Some(status) = &pod.status else {
         return Some(Trouble::waiting(reason::POD_STARTING, format!("pod {pod_name} is new")));
     };
-    if status.phase.as_deref() == Some("Failed") {
+    if failed(pod) {
         let word = status.reason.as_deref().unwrap_or("Failed");
         let said = piece(status.message.as_deref().unwrap_or("Kubernetes gives no reason"));
-        return Some(Trouble::failing(reason::POD_FAILED, format!("pod {pod_name} has failed ({word}): {said}")));
+        return Some(Trouble::failing(
+            reason::POD_FAILED,
+            format!("pod {pod_name} has failed ({word}): {said}"),
+        ));
     }
     if let Some(placed) = condition(pod, "PodScheduled").filter(|placed| placed.status == "False") {
         return Some(schedule::trouble(pod, placed, around.claims));
@@ -54,7 +62,8 @@ pub(super) fn trouble(pod: &Pod, around: Around<'_>) -> Option<Trouble> {
     let containers_ready = statuses(pod).count() > 0 && statuses(pod).all(|status| status.ready);
     if condition(pod, "Ready").is_some() && containers_ready {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown");
-        let text = format!("pod {pod_name} is not ready although its containers are: does node {node} answer?");
+        let text =
+            format!("pod {pod_name} is not ready although its containers are: does node {node} answer?");
         return Some(Trouble::failing(reason::NODE_NOT_READY, text));
     }
     Some(Trouble::waiting(reason::POD_STARTING, format!("pod {pod_name} is starting")))
@@ -63,7 +72,8 @@ pub(super) fn trouble(pod: &Pod, around: Around<'_>) -> Option<Trouble> {
 /// How long until the patience with a program that has just started ends.
 pub(super) fn patience(pod: &Pod, now: &Time) -> Option<Duration> {
     let waits = statuses(pod).filter(|status| !status.ready && status.started == Some(true));
-    let left = waits.filter_map(|status| container::age_seconds(status, now)).map(|age| PATIENCE_SECONDS - age);
+    let left =
+        waits.filter_map(|status| container::age_seconds(status, now)).map(|age| PATIENCE_SECONDS - age);
     left.filter(|left| *left > 0).min().and_then(|left| u64::try_from(left).ok()).map(Duration::from_secs)
 }
 
@@ -79,7 +89,9 @@ fn in_container(pod: &Pod, status: &ContainerStatus, around: Around<'_>) -> Opti
     let main = status.name == names::component(around.kind);
     let worker = around.workers.iter().find(|worker| worker.pod.as_deref() == pod.metadata.name.as_deref());
     let told = worker.filter(|worker| runs && main && worker.pod.is_some()).and_then(model::trouble);
-    Some(told.unwrap_or(found))
+    // But how it ended the last time counts for more than that it starts once more.
+    let again = status.last_state.as_ref().is_some_and(|state| state.terminated.is_some());
+    Some(told.filter(|told| told.fails() || !again).unwrap_or(found))
 }
 
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {

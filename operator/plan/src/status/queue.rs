@@ -28,10 +28,15 @@ pub(super) fn verdict(embedded: Option<&Part>, scene: Scene<'_>) -> Verdict {
         ),
         (QueueView::Unavailable { message, .. }, None) => Verdict::no(
             reason::REDIS_UNREACHABLE,
-            format!("the operator cannot read spec.redis.external: {}; check address, password and TLS", piece(message)),
+            format!(
+                "the operator cannot read spec.redis.external: {}; check address, password and TLS",
+                piece(message)
+            ),
         ),
         (QueueView::NotRead, Some(part)) => part.verdict.clone(),
-        (QueueView::NotRead, None) => Verdict::unknown(reason::QUEUE_NOT_READ, "the queue has not been read yet"),
+        (QueueView::NotRead, None) => {
+            Verdict::unknown(reason::QUEUE_NOT_READ, "the queue has not been read yet")
+        }
     }
 }
 

@@ -63,11 +63,14 @@ fn one(part: &Part, scene: Scene<'_>) -> Verdict {
         return Verdict::no(reason::SCALE_TARGET_UNREACHABLE, text);
     }
     match find("ScalingActive") {
-        None => Verdict::unknown(reason::AUTOSCALER_STARTING, format!("{AUTOSCALER} {name} has not looked yet")),
-        Some(active) if active.status == "True" => limited(component, find("ScalingLimited")),
-        Some(active) if active.reason.as_deref() == Some("ScalingDisabled") => {
-            Verdict::no(reason::REPLICAS_ZERO, format!("{AUTOSCALER} {name} rests: its target has 0 replicas"))
+        None => {
+            Verdict::unknown(reason::AUTOSCALER_STARTING, format!("{AUTOSCALER} {name} has not looked yet"))
         }
+        Some(active) if active.status == "True" => limited(component, find("ScalingLimited")),
+        Some(active) if active.reason.as_deref() == Some("ScalingDisabled") => Verdict::no(
+            reason::REPLICAS_ZERO,
+            format!("{AUTOSCALER} {name} rests: its target has 0 replicas"),
+        ),
         Some(active) => Verdict::no(
             reason::METRIC_UNAVAILABLE,
             format!(
@@ -81,7 +84,8 @@ fn one(part: &Part, scene: Scene<'_>) -> Verdict {
 
 /// It acts; at its bounds it says so.
 fn limited(component: &str, limited: Option<&HorizontalPodAutoscalerCondition>) -> Verdict {
-    let most = limited.filter(|limited| limited.status == "True" && limited.reason.as_deref() == Some("TooManyReplicas"));
+    let most = limited
+        .filter(|limited| limited.status == "True" && limited.reason.as_deref() == Some("TooManyReplicas"));
     match most {
         Some(_) => Verdict::yes(
             reason::SCALING_LIMITED,
@@ -96,13 +100,15 @@ fn said(condition: &HorizontalPodAutoscalerCondition) -> String {
     format!("{reason}: {}", piece(condition.message.as_deref().unwrap_or_default()))
 }
 
-fn autoscaler<'a>(kind: ComponentKind, scene: Scene<'a>) -> Option<&'a HorizontalPodAutoscaler> {
+fn autoscaler(kind: ComponentKind, scene: Scene<'_>) -> Option<&HorizontalPodAutoscaler> {
     let name = scene.object(kind);
     let mut all = scene.found.children.horizontal_pod_autoscalers.iter();
     all.find(|autoscaler| autoscaler.metadata.name.as_ref() == Some(&name))
 }
 
-fn conditions(autoscaler: &HorizontalPodAutoscaler) -> impl Iterator<Item = &HorizontalPodAutoscalerCondition> {
+fn conditions(
+    autoscaler: &HorizontalPodAutoscaler,
+) -> impl Iterator<Item = &HorizontalPodAutoscalerCondition> {
     autoscaler.status.iter().flat_map(|status| status.conditions.iter().flatten())
 }
 
@@ -168,7 +174,10 @@ fn inputs(autoscaler: &HorizontalPodAutoscaler) -> String {
     let targets: Vec<(&str, &str)> = targets.filter_map(target).collect();
     let measured = current.filter_map(value).map(|(name, value)| {
         let target = targets.iter().find(|(of, _)| *of == name);
-        target.map_or_else(|| format!("{name}={value}"), |(_, target)| format!("{name}={value} target={target}"))
+        target.map_or_else(
+            || format!("{name}={value}"),
+            |(_, target)| format!("{name}={value} target={target}"),
+        )
     });
     let measured: Vec<String> = measured.collect();
     if measured.is_empty() { "no metric: kept within its bounds".to_owned() } else { measured.join(", ") }

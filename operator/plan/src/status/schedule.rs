@@ -15,12 +15,12 @@ pub(super) fn trouble(pod: &Pod, placed: &PodCondition, claims: &[PersistentVolu
         let text = format!("pod {pod_name} is held back by a scheduling gate of its own");
         return Trouble::waiting(reason::SCHEDULING_GATED, text);
     }
-    if let Some(trouble) = volume(pod, said, claims) {
-        return trouble;
-    }
     // What preemption could not do either repeats the same.
     let said = said.split(" preemption:").next().unwrap_or_default();
     let said = said.split(" no new claims to deallocate").next().unwrap_or_default();
+    if let Some(trouble) = volume(pod, said, claims) {
+        return trouble;
+    }
     let mut why = Vec::new();
     let lacking = lacking(said);
     if !lacking.is_empty() {
@@ -29,7 +29,10 @@ pub(super) fn trouble(pod: &Pod, placed: &PodCondition, claims: &[PersistentVolu
     }
     let taints = taints(said);
     if !taints.is_empty() {
-        why.push(format!("taints not tolerated: {}; add pod.tolerations, or use other nodes", taints.join(", ")));
+        why.push(format!(
+            "taints not tolerated: {}; add pod.tolerations, or use other nodes",
+            taints.join(", ")
+        ));
     }
     if said.contains("didn't match Pod's node affinity/selector") {
         why.push("no node has the labels asked for; correct pod.nodeSelector or pod.affinity".to_owned());
@@ -68,7 +71,8 @@ fn unbound(claim: &str, claims: &[PersistentVolumeClaim]) -> Option<String> {
     let found = claims.iter().find(|found| found.metadata.name.as_deref() == Some(claim));
     let phase = found.and_then(|found| found.status.as_ref()?.phase.as_deref()).unwrap_or("Pending");
     let class = found.and_then(|found| found.spec.as_ref()?.storage_class_name.as_deref());
-    let class = class.map_or_else(|| "the default storage class".to_owned(), |class| format!("storage class {class}"));
+    let class = class
+        .map_or_else(|| "the default storage class".to_owned(), |class| format!("storage class {class}"));
     (phase != "Bound").then(|| format!("PersistentVolumeClaim {claim} ({phase}, {class})"))
 }
 

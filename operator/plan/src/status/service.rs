@@ -37,7 +37,7 @@ pub(super) fn trouble(scene: Scene<'_>) -> Option<Trouble> {
     Some(Trouble::waiting(reason::LOAD_BALANCER_PENDING, text))
 }
 
-fn ingress<'a>(scene: Scene<'a>) -> Option<&'a LoadBalancerIngress> {
+fn ingress(scene: Scene<'_>) -> Option<&LoadBalancerIngress> {
     let status = scene.found.children.service.as_ref()?.status.as_ref()?;
     let all = status.load_balancer.as_ref()?.ingress.as_ref()?;
     all.iter().find(|ingress| ingress.hostname.is_some() || ingress.ip.is_some())

@@ -40,6 +40,7 @@ fn one(draft: Draft, former: &[Condition], now: &Time) -> Condition {
         reason: verdict.reason,
         message,
         observed_generation: generation,
-        last_transition_time: unmoved.map_or_else(|| now.clone(), |before| before.last_transition_time.clone()),
+        last_transition_time: unmoved
+            .map_or_else(|| now.clone(), |before| before.last_transition_time.clone()),
     }
 }

@@ -37,9 +37,9 @@ pub(super) fn count(number: u32, noun: &str) -> String {
 /// The first percentage in a text, rounded down to tens.
 pub(super) fn tens_of_percent(text: &str) -> Option<u32> {
     let before = text[..text.find('%')?].trim_end();
-    let digits = before.rfind(|c: char| !(c.is_ascii_digit() || c == '.')).map_or(0, |at| {
-        at + before[at..].chars().next().map_or(1, char::len_utf8)
-    });
+    let digits = before
+        .rfind(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     let percent: f64 = before[digits..].parse().ok()?;
     (0.0..=100.0).contains(&percent).then_some((percent / 10.0) as u32 * 10)
 }

@@ -1,4 +1,4 @@
-//! A Deployment or StatefulSet → how many replicas are wanted, there, ready and of the newest kind.
+//! A Deployment or `StatefulSet` → how many replicas are wanted, there, ready and of the newest kind.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,10 @@ pub(super) struct Workload {
 impl Workload {
     /// Nothing is left to do.
     pub(super) fn complete(&self) -> bool {
-        self.current() && self.updated >= self.wanted && self.ready >= self.wanted && self.exist == self.wanted
+        self.current()
+            && self.updated >= self.wanted
+            && self.ready >= self.wanted
+            && self.exist == self.wanted
     }
 
     /// No replica is of an older pod template.
@@ -103,7 +106,7 @@ fn overdue(condition: &DeploymentCondition) -> bool {
         && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
 }
 
-/// The ReplicaSet cannot make pods.
+/// The `ReplicaSet` cannot make pods.
 fn failure(name: &str, condition: &DeploymentCondition) -> Option<Trouble> {
     if condition.type_ != "ReplicaFailure" || condition.status != "True" {
         return None;
@@ -116,7 +119,10 @@ fn failure(name: &str, condition: &DeploymentCondition) -> Option<Trouble> {
     } else {
         (reason::REPLICA_FAILURE, "the apiserver refuses the pods")
     };
-    Some(Trouble::failing(reason, format!("{name} cannot make pods: {}; {advice}", piece(&without_pod(said)))))
+    Some(Trouble::failing(
+        reason,
+        format!("{name} cannot make pods: {}; {advice}", piece(&without_pod(said))),
+    ))
 }
 
 /// `pods "quickstart-asr-5d4b-x2x9q" is forbidden: …` without the name, which is another one at each attempt.

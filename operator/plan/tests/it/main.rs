@@ -3,6 +3,7 @@
 //! the difference before you commit it.
 
 mod example;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Statuses as data: `tests/status/<name>/input.yaml` holds the resource, its Secrets, its children as a cluster
-//! writes them, and a `Given` (instant, queue, what became of applying); `status.yaml` is what must come out, with
-//! Events and when to look again. `UPDATE_CASES=1` records them anew; read the difference before you commit it.
+//! writes them, and a `Given` (instant, queue, what became of applying); what is `like` another case stands there.
+//! `status.yaml` is what must come out, with Events and when to look again. `UPDATE_CASES=1` records them anew; read the difference before you commit it.
 
 mod given;
 mod hostile;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crds::SmallestDeploymentStatus;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use operator_plan::{Found, Note};
 use serde::Serialize;
 
@@ -19,7 +19,10 @@ use given::{Given, Objects};
 /// What a case records.
 #[derive(Serialize)]
 struct Recorded {
-    status: SmallestDeploymentStatus,
+    /// A line each, for those who read the difference.
+    conditions: Vec<String>,
+    #[serde(flatten)]
+    rest: SmallestDeploymentStatus,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     events: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +69,14 @@ fn told(note: &Note) -> String {
     format!("{} {}: {}", note.type_, note.reason, note.message)
 }
 
+fn line(condition: &Condition) -> String {
+    let Condition { type_, status, reason, message, observed_generation, last_transition_time } = condition;
+    let generation =
+        observed_generation.map_or("no generation".to_owned(), |number| format!("generation {number}"));
+    let since = last_transition_time.0;
+    format!("{type_} {status} {reason}: {message} ({generation}, since {since})")
+}
+
 #[test]
 fn cases_give_their_status() {
     let update = std::env::var_os("UPDATE_CASES").is_some();
@@ -77,7 +88,8 @@ fn cases_give_their_status() {
         let notes = operator_plan::notes(objects.deployment.status.as_ref(), &after);
         let again = judge(&objects, |found, now| operator_plan::look_again(&objects.deployment, found, now));
         let recorded = Recorded {
-            status: after,
+            conditions: after.conditions.iter().map(line).collect(),
+            rest: SmallestDeploymentStatus { conditions: Vec::new(), ..after },
             events: notes.iter().map(told).collect(),
             look_again_seconds: again.map(|again| again.as_secs()),
         };

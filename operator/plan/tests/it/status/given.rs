@@ -32,6 +32,12 @@ pub(super) struct Given {
 pub(super) struct GivenText {
     #[serde(rename = "kind")]
     _kind: String,
+    /// The case whose documents are taken where this one has none of the same kind and name.
+    #[serde(default, rename = "like")]
+    _like: Option<String>,
+    /// Documents that are not taken, `Kind/name`.
+    #[serde(default, rename = "without")]
+    _without: Vec<String>,
     now: String,
     #[serde(default)]
     queue: QueueText,
@@ -104,9 +110,41 @@ struct FailureText {
 
 /// Reads a case.
 pub(super) fn read(text: &str) -> Result<Objects, String> {
+    from_documents(&documents(text)?)
+}
+
+/// All documents of a case, with those of the case that it is like.
+pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
     let documents = serde_yaml::Deserializer::from_str(text).map(Value::deserialize);
-    let documents: Result<Vec<Value>, _> = documents.collect();
-    from_documents(&documents.map_err(|error| error.to_string())?)
+    let mut documents: Vec<Value> = documents.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let Some(given) = documents.iter_mut().find(|document| document["kind"] == "Given") else {
+        return Err("no Given".to_owned());
+    };
+    let Some(like) = given["like"].as_str() else { return Ok(documents) };
+    let base = std::fs::read_to_string(super::folder().join(like).join("input.yaml"));
+    let mut base = self::documents(&base.map_err(|error| error.to_string())?)?;
+    if let (Some(own), Some(of_base)) =
+        (given.as_object_mut(), base.iter().find(|document| document["kind"] == "Given"))
+    {
+        for (name, value) in of_base.as_object().into_iter().flatten() {
+            own.entry(name).or_insert_with(|| value.clone());
+        }
+    }
+    let without: Vec<String> = given["without"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|key| key.as_str().map(str::to_owned))
+        .collect();
+    let taken: Vec<String> = documents.iter().map(key).collect();
+    base.retain(|document| !taken.contains(&key(document)) && !without.contains(&key(document)));
+    documents.extend(base);
+    Ok(documents)
+}
+
+fn key(document: &Value) -> String {
+    let name = document["metadata"]["name"].as_str().unwrap_or_default();
+    format!("{}/{name}", document["kind"].as_str().unwrap_or_default())
 }
 
 /// Sorts documents by their kind.

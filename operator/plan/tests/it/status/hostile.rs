@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{cases, given, judge, status};
@@ -86,8 +85,7 @@ proptest! {
     ) {
         let cases = cases();
         let (name, input) = case.get(&cases);
-        let documents = serde_yaml::Deserializer::from_str(input).map(Value::deserialize);
-        let mut documents: Vec<Value> = documents.collect::<Result<_, _>>().expect("case");
+        let mut documents = given::documents(input).expect("case");
         for one in &changes {
             change(&mut documents, one);
         }

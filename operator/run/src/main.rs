@@ -1,52 +1,47 @@
-//! `smallest-operator`: a resource file → its plan, printed. It talks to no cluster: the loop that carries
-//! plans out in Kubernetes is not part of this version, and the program says so instead of idling.
+//! `smallest-operator`: configuration → telemetry → Lease, watches, workers; or a plan printed.
+//!
+//! ```text
+//! apiserver ──watch──▶ index ──▶ desk ──▶ reconcile: fetch → validate → plan → desired → apply → status
+//!     ▲                                                 │                          │        │
+//!     └────────────── client (gate: only the holder of the Lease writes) ◀─────────┴────────┘
+//! Redis ──scale──▶ readings: status, external metrics, 0 ↔ 1
+//! ```
 
+mod agenda;
+mod apply;
+mod client;
+mod config;
+mod desk;
+mod error;
+mod fetch;
+mod index;
+mod lease;
+mod metric;
+mod operate;
 mod print;
+mod random;
+mod reconcile;
+mod report;
+mod scale;
+#[cfg(test)]
+mod scenario;
+mod server;
+mod targets;
+mod watch;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use clap::Parser as _;
 
-use clap::{Parser, ValueEnum};
+use crate::config::Cli;
 
-/// What the program ends with when it is asked for what this version does not do.
-const NOT_IN_THIS_VERSION: u8 = 4;
-
-/// Plans a `SmallestDeployment`. Carrying plans out in Kubernetes is not part of this version.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-struct Cli {
-    /// Print the plan of this resource file as YAML; secrets stay hidden
-    #[arg(long, value_name = "FILE")]
-    print_plan: Option<PathBuf>,
-    /// What the plan is for
-    #[arg(long, value_enum, default_value_t = Target::Cluster, requires = "print_plan")]
-    place: Target,
-    #[command(flatten)]
-    telemetry: telemetry::TelemetryArgs,
-}
-
-/// What a plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Target {
-    /// Pods of a cluster.
-    Cluster,
-    /// Programs of this machine, as `smallest up` starts them.
-    Local,
-}
-
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let config =
-        telemetry::TelemetryConfig { otlp_endpoint: None, ..cli.telemetry.config("smallest-operator") };
-    let _guard = telemetry::init(&config)?;
-    if let Some(file) = cli.print_plan {
-        print::plan(&file, cli.place)?;
-        return Ok(ExitCode::SUCCESS);
+    if let Some(file) = &cli.print_plan {
+        return print::plan(file, cli.place, &cli.images.place(&cli.run.pod_namespace));
     }
-    eprintln!(
-        "failed to start: reconciling SmallestDeployments in Kubernetes is not part of version {}.\n\
-         Run a deployment on this machine with `smallest up -f FILE`, or see its plan with --print-plan FILE.",
-        telemetry::build_info().version
-    );
-    Ok(ExitCode::from(NOT_IN_THIS_VERSION))
+    if let Some(file) = &cli.print_objects {
+        return print::objects(file, &cli.images.place(&cli.run.pod_namespace));
+    }
+    // One thread plans a thousand resources in less time than the apiserver takes for one of them.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(operate::operate(cli))
 }

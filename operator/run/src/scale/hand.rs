@@ -118,7 +118,12 @@ impl Hand {
         }
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
         let seen = api.get_scale(&deployment).await?;
-        let now = seen.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let now = seen
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0);
         if now != from {
             outcome.replicas.push((kind, now));
             return Ok(());
@@ -139,10 +144,17 @@ impl Hand {
         metrics::counter!("operator_scale_decisions_total", "component" => component, "to" => if to == 0 { "zero" } else { "one" })
             .increment(1);
         if from == 0 {
-            metrics::histogram!("operator_wake_seconds").record(self.waited(key, kind) + began.elapsed().as_secs_f64());
+            metrics::histogram!("operator_wake_seconds")
+                .record(self.waited(key, kind) + began.elapsed().as_secs_f64());
         }
-        let decision =
-            ScaleDecision { time: Time(Timestamp::now()), component: component.to_owned(), from, to, inputs, by: "operator".to_owned() };
+        let decision = ScaleDecision {
+            time: Time(Timestamp::now()),
+            component: component.to_owned(),
+            from,
+            to,
+            inputs,
+            by: "operator".to_owned(),
+        };
         outcome.decisions.push(decision);
         outcome.replicas.push((kind, to));
         Ok(())

@@ -11,7 +11,7 @@ use operator_plan::scale::{News, news};
 use operator_plan::{ComponentKind, QueueView, SecretText};
 use queue::observe::ObserverPort as _;
 use queue::redis::RedisObserver;
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +64,6 @@ pub(super) struct Watched {
     pub(super) key: Key,
     pub(super) target: QueueTarget,
     state: Mutex<State>,
-    /// Counts looks, failed ones too.
-    looks: watch::Sender<u64>,
     /// Held by whoever asks Redis on demand: the others take that answer.
     asking: tokio::sync::Mutex<()>,
     stop: CancellationToken,
@@ -117,15 +115,11 @@ impl Queues {
         }
     }
 
-    /// The queue now, at most 250 ms old; within 500 ms. One question at a time is on its way for each deployment.
+    /// The queue now, at most 250 ms old; within 500 ms. One question at a time is on its way for each deployment, and
+    /// while Redis is not connected nothing is waited for: the first look is told.
     pub(crate) async fn read(&self, key: &Key) -> QueueView {
         let Some(watched) = self.shared.lock().get(key).cloned() else { return QueueView::NotRead };
         let deadline = Instant::now() + DEADLINE;
-        let mut looks = watched.looks.subscribe();
-        let first = looks.wait_for(|looks| *looks > 0);
-        if timeout_at(deadline, first).await.is_err() {
-            return QueueView::NotRead;
-        }
         let Ok(_asking) = timeout_at(deadline, watched.asking.lock()).await else { return too_slow() };
         let (view, fresh, observer) = {
             let state = watched.lock();
@@ -194,7 +188,6 @@ impl Shared {
             }
             tell
         };
-        watched.looks.send_modify(|looks| *looks += 1);
         // Nobody listens while the scaler does not run; a full channel makes it decide about everything.
         let _ = self.looked.send(watched.key.clone());
         if tell {
@@ -210,7 +203,6 @@ impl Watched {
             key: key.clone(),
             target,
             state: Mutex::new(state),
-            looks: watch::Sender::new(0),
             asking: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
         }

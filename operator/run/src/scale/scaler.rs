@@ -210,7 +210,9 @@ impl Scaled {
     /// Decides about every component.
     fn turn(&mut self, view: &QueueView, (epoch, now): (Instant, Instant), role: Role) -> Turn {
         let mut turn = Turn::default();
-        if let Some(pause) = self.retry_at.map(|at| at.saturating_duration_since(now)).filter(|p| !p.is_zero()) {
+        if let Some(pause) =
+            self.retry_at.map(|at| at.saturating_duration_since(now)).filter(|p| !p.is_zero())
+        {
             turn.again = Some(pause);
             return turn;
         }
@@ -284,7 +286,8 @@ impl Turn {
         let QueueView::Read(reading) = view else { return };
         let Some(reading) = reading.component(component.kind) else { return };
         let pods = component.pods.iter().map(|pod| (pod.name.as_str(), pod.cost));
-        let costs: Vec<_> = costs(reading, pods).into_iter().map(|(pod, cost)| (pod.to_owned(), cost)).collect();
+        let costs: Vec<_> =
+            costs(reading, pods).into_iter().map(|(pod, cost)| (pod.to_owned(), cost)).collect();
         match wait.filter(|wait| !wait.is_zero()) {
             _ if costs.is_empty() => {}
             Some(wait) => self.look_again(wait),

@@ -48,7 +48,12 @@ impl MetricSource for Queues {
 type Labels = BTreeMap<String, String>;
 
 impl Queues {
-    fn asked(&self, namespace: &str, metric: Metric, selector: &Selector) -> Vec<(Key, ComponentKind, Labels)> {
+    fn asked(
+        &self,
+        namespace: &str,
+        metric: Metric,
+        selector: &Selector,
+    ) -> Vec<(Key, ComponentKind, Labels)> {
         let mut asked = Vec::new();
         for (key, mut kinds) in self.of_namespace(namespace) {
             kinds.push(ComponentKind::Gateway);

@@ -67,7 +67,11 @@ async fn submit(queue: &RedisQueue) {
 }
 
 /// Waits until a deployment's view is as it should be, woken by the keys that are told.
-async fn told(queues: &Queues, changes: &mut mpsc::Receiver<Key>, right: impl Fn(&Reading) -> bool) -> Reading {
+async fn told(
+    queues: &Queues,
+    changes: &mut mpsc::Receiver<Key>,
+    right: impl Fn(&Reading) -> bool,
+) -> Reading {
     let wait = async {
         loop {
             if let QueueView::Read(reading) = queues.last(&key())
@@ -110,7 +114,10 @@ impl Cluster {
         kube::Client::new(service, "default")
     }
 
-    fn answer(self, request: Request<Body>) -> impl Future<Output = Result<Response<Body>, std::io::Error>> + Send {
+    fn answer(
+        self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, std::io::Error>> + Send {
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
@@ -134,10 +141,16 @@ impl Cluster {
         }
         state.patches.push((path.to_owned(), body.clone()));
         if path.contains("/pods/") {
-            return (200, json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {} }));
+            return (
+                200,
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {} }),
+            );
         }
         if body["metadata"]["resourceVersion"] != state.version.to_string() {
-            return (409, json!({ "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "" }));
+            return (
+                409,
+                json!({ "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "" }),
+            );
         }
         state.replicas = u32::try_from(body["spec"]["replicas"].as_u64().unwrap()).unwrap();
         state.version += 1;
@@ -235,8 +248,15 @@ async fn a_redis_that_is_away_is_unavailable_and_heals_by_itself() {
     let (queues, mut changes) = Queues::new();
     // Nobody listens on port 1.
     queues.set(&key(), Some(target("redis://127.0.0.1:1")));
-    let view = queues.read(&key()).await;
-    let QueueView::Unavailable { reason, message } = view else { panic!("{view:?}") };
+    let away = async {
+        loop {
+            if let QueueView::Unavailable { reason, message } = queues.read(&key()).await {
+                return (reason, message);
+            }
+            changes.recv().await;
+        }
+    };
+    let (reason, message) = timeout(SOON, away).await.expect("the outage is told");
     assert_eq!(reason, "QueueUnavailable");
     assert!(message.contains("127.0.0.1:1") && !message.contains("secret"), "{message}");
     let server = RedisServer::start().unwrap();
@@ -382,7 +402,10 @@ async fn metrics_are_those_of_the_deployment_that_is_named() {
         ("speech", "smallest_queue_depth", "component=gateway"),
     ] {
         let refused = ask(namespace, metric, selector).await;
-        assert!(matches!(refused, Err(MetricError::NotFound(_))), "{namespace} {metric} {selector}: {refused:?}");
+        assert!(
+            matches!(refused, Err(MetricError::NotFound(_))),
+            "{namespace} {metric} {selector}: {refused:?}"
+        );
     }
     queues.set(&key(), Some(QueueTarget { up: false, ..target(&server.url()) }));
     let refused = ask("speech", "smallest_load", "deployment=quickstart,component=asr").await;

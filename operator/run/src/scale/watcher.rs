@@ -16,11 +16,8 @@ use super::queues::{Shared, Watched};
 use super::reading;
 
 /// Redis may take this long before it counts as away.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(2),
-    response: Duration::from_secs(1),
-    retry_for: Duration::ZERO,
-};
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(2), response: Duration::from_secs(1), retry_for: Duration::ZERO };
 /// First and longest pause between two attempts to connect; half of it is jitter.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 /// Shortest time between two looks at a component that nobody serves: its first work must be seen at once.
@@ -87,10 +84,8 @@ async fn connect(shared: &Shared, watched: &Watched) -> Result<RedisObserver, Qu
 }
 
 async fn look(observer: &dyn ObserverPort) -> Result<Sight, QueueError> {
-    let slow = |_| QueueError::Unavailable {
-        action: "look at the queue",
-        source: "no answer in time".into(),
-    };
+    let slow =
+        |_| QueueError::Unavailable { action: "look at the queue", source: "no answer in time".into() };
     timeout(TIMEOUTS.connect + TIMEOUTS.response, observer.observe()).await.map_err(slow)?
 }
 

@@ -1,23 +1,29 @@
-//! The program: it prints plans, and says what it does not do.
+//! The program: it prints plans and objects, and says what it needs to run.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(args: &[&str]) -> (Output, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_smallest-operator")).args(args).output().expect("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_smallest-operator"))
+        .args(args)
+        .env_remove("KUBECONFIG")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .env("HOME", "/nonexistent")
+        .output()
+        .expect("run");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     (output, out, err)
 }
 
-fn quickstart() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart.yaml");
+fn example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
     path.to_str().expect("utf-8").to_owned()
 }
 
 #[test]
 fn it_prints_the_plan_of_the_quickstart_without_its_secrets() {
-    let (output, plan, err) = run(&["--print-plan", &quickstart(), "--place", "local"]);
+    let (output, plan, err) = run(&["--print-plan", &example("quickstart.yaml"), "--place", "local"]);
     assert!(output.status.success(), "{err}");
     for word in ["deployment: default/quickstart", "smallest-worker", "redis-server", "(hidden)"] {
         assert!(plan.contains(word), "{word} is not in\n{plan}");
@@ -27,7 +33,7 @@ fn it_prints_the_plan_of_the_quickstart_without_its_secrets() {
 
 #[test]
 fn a_model_of_this_machine_is_no_model_of_a_cluster() {
-    let (output, _, err) = run(&["--print-plan", &quickstart()]);
+    let (output, _, err) = run(&["--print-plan", &example("quickstart.yaml")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(err.contains("file:../models/demo-asr"), "{err}");
 }
@@ -48,8 +54,8 @@ fn a_resource_that_breaks_its_schema_is_refused_with_every_problem() {
 }
 
 #[test]
-fn it_does_not_pretend_to_reconcile() {
-    let (output, out, err) = run(&[]);
-    assert_eq!((output.status.code(), out.as_str()), (Some(4), ""));
-    assert!(err.contains("not part of version") && err.contains("smallest up"), "{err}");
+fn without_a_cluster_it_says_what_it_needs() {
+    let (output, out, err) = run(&["--port", "0"]);
+    assert_eq!((output.status.code(), out.as_str()), (Some(1), ""));
+    assert!(err.contains("failed to find a cluster") && err.contains("KUBECONFIG"), "{err}");
 }

@@ -1,0 +1,168 @@
+//! [`Desired`] → the cluster: server-side apply in the order of making, then prune what the plan no longer has.
+//!
+//! The operator is the one manager of the fields that it sets and takes them back from whoever changes them. What
+//! is as it was applied, and as nobody touched since, is not sent again: at rest nothing is written.
+
+mod kinds;
+mod prune;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt as _};
+use operator_plan::{ApplyFailure, Desired};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::NotLeader;
+use crate::index::{Index, Kind, Object, describe};
+use crate::scale::Key;
+
+pub(crate) use kinds::ServiceMonitor;
+
+/// Name under which the apiserver notes which fields are ours.
+pub(crate) const FIELD_MANAGER: &str = "smallest-operator";
+
+/// Carries plans out.
+pub(crate) struct Applier {
+    client: Client,
+    index: Index,
+}
+
+/// Why not everything could be applied.
+#[derive(Debug)]
+pub(crate) struct NotApplied {
+    /// What to tell the user: the first failure.
+    pub(crate) failure: ApplyFailure,
+    /// The apiserver asked for at least this wait.
+    pub(crate) retry_after: Option<Duration>,
+    /// This replica may not write (any more): no failure of anything.
+    pub(crate) not_leader: bool,
+}
+
+/// One walk through the objects of one deployment.
+struct Round<'a> {
+    applier: &'a Applier,
+    key: &'a Key,
+    wanted: BTreeSet<(Kind, String)>,
+    failed: Option<NotApplied>,
+}
+
+impl Applier {
+    /// Writes through this client.
+    pub(crate) fn new(client: Client, index: Index) -> Self {
+        Self { client, index }
+    }
+
+    /// Applies everything, and prunes what the owner of this uid has beyond it.
+    pub(crate) async fn apply(&self, key: &Key, uid: &str, desired: Desired) -> Result<(), NotApplied> {
+        // Every field is named: a kind of object that nobody applies does not compile.
+        let Desired {
+            service_accounts,
+            secrets,
+            config_maps,
+            persistent_volume_claims,
+            services,
+            stateful_sets,
+            deployments,
+            horizontal_pod_autoscalers,
+            pod_disruption_budgets,
+            network_policies,
+            service_monitors,
+        } = desired;
+        let mut round = Round { applier: self, key, wanted: BTreeSet::new(), failed: None };
+        round.each(service_accounts).await;
+        round.each(secrets).await;
+        round.each(config_maps).await;
+        round.each(persistent_volume_claims).await;
+        round.each(services).await;
+        // Before the pods: nobody is reachable for longer than meant.
+        round.each(network_policies).await;
+        round.each(stateful_sets).await;
+        round.each(deployments).await;
+        round.each(pod_disruption_budgets).await;
+        round.each(horizontal_pod_autoscalers).await;
+        round.each(service_monitors.into_iter().filter_map(ServiceMonitor::read).collect()).await;
+        round.finish(uid).await
+    }
+}
+
+impl Round<'_> {
+    /// Applies objects of one kind. One that fails does not keep the others from it, unless nobody answers.
+    async fn each<O>(&mut self, objects: Vec<O>)
+    where
+        O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let Some(kind) = O::KIND else { return };
+        for object in objects {
+            let name = object.name_any();
+            self.wanted.insert((kind, name.clone()));
+            if self.failed.as_ref().is_some_and(NotApplied::is_general) {
+                continue;
+            }
+            if let Err(error) = self.one(kind, &name, object).await {
+                let failed = NotApplied::of(&describe(kind, &name), &error);
+                if !failed.not_leader {
+                    tracing::warn!(deployment = %self.key, error = %failed.failure, "failed to apply");
+                }
+                self.failed.get_or_insert(failed);
+            }
+        }
+    }
+
+    async fn one<O>(&self, kind: Kind, name: &str, object: O) -> kube::Result<()>
+    where
+        O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let hash = fingerprint(&object).map_err(kube::Error::SerdeError)?;
+        let Applier { client, index } = self.applier;
+        if index.is_current(self.key, &(kind, name.to_owned()), hash) {
+            return Ok(());
+        }
+        let api: Api<O> = Api::namespaced(client.clone(), &self.key.namespace);
+        let answer =
+            api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await?;
+        tracing::debug!(deployment = %self.key, object = describe(kind, name), "applied");
+        index.applied(answer, hash);
+        Ok(())
+    }
+
+    /// Prunes only once everything stands: what is new must be there before what is old goes.
+    async fn finish(mut self, uid: &str) -> Result<(), NotApplied> {
+        if self.failed.is_none() {
+            self.failed = self.applier.prune(self.key, uid, &self.wanted).await.err();
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+impl NotApplied {
+    fn of(object: &str, error: &kube::Error) -> Self {
+        let not_leader =
+            matches!(error, kube::Error::Service(inner) if inner.downcast_ref::<NotLeader>().is_some());
+        let failure = match error {
+            kube::Error::Api(status) => {
+                ApplyFailure::from_answer(object, status.code, &status.reason, &status.message)
+            }
+            other => ApplyFailure::unanswered(object, crate::error::causes(other)),
+        };
+        Self { failure, retry_after: crate::error::retry_after(error), not_leader }
+    }
+
+    /// Every other object would meet the same.
+    fn is_general(&self) -> bool {
+        use operator_plan::ApplyFailureKind::{NamespaceTerminating, Unavailable};
+        self.not_leader || matches!(self.failure.kind, Unavailable | NamespaceTerminating)
+    }
+}
+
+/// Fingerprint of what is to be applied. It is only compared within this process.
+fn fingerprint(object: &impl Serialize) -> Result<u64, serde_json::Error> {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(object)?.hash(&mut hasher);
+    Ok(hasher.finish())
+}

@@ -1,0 +1,383 @@
+//! What the watches have seen, by `SmallestDeployment`: events in, wake-ups and what is known out. No call, no await.
+//!
+//! ```text
+//! watch ──put, remove, retain──▶ Index ──keys to wake──▶ agenda
+//! apply, report ──applied, put──▶   │
+//!                                   └──resource, children──▶ reconcile
+//! ```
+//!
+//! An object of ours names its deployment in the label `app.kubernetes.io/instance`. Of objects that only have to
+//! exist, metadata is kept; of those that status speaks of, what status reads (`index/object`). What apply and
+//! report got as answers is put in at once, and the watch's older news of the same object is passed over, so
+//! that no step works with what it has itself made old.
+
+mod object;
+mod relist;
+mod secrets;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crds::SmallestDeployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+use kube::core::DeserializeGuard;
+use operator_plan::Children;
+
+use crate::scale::Key;
+
+pub(crate) use object::{Kind, Object, Slots};
+pub(crate) use relist::Relist;
+use secrets::Secrets;
+
+/// Label with the name of the deployment that an object belongs to.
+const INSTANCE: &str = "app.kubernetes.io/instance";
+
+/// What the watches have seen. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Index(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    entries: HashMap<Key, Entry>,
+    secrets: Secrets,
+}
+
+#[derive(Default)]
+struct Entry {
+    resource: Option<Seen>,
+    owned: BTreeMap<(Kind, String), Live>,
+    slots: Slots,
+}
+
+/// A `SmallestDeployment` as the apiserver has it.
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    /// It can be read.
+    Valid(Arc<SmallestDeployment>),
+    /// It cannot, though the apiserver let it pass: it was written for another version of the schema.
+    Unreadable {
+        /// Its metadata.
+        metadata: Arc<ObjectMeta>,
+        /// What does not fit.
+        error: String,
+    },
+}
+
+/// An object of ours in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Its uid.
+    pub(crate) uid: String,
+    /// Uid of its controlling owner.
+    pub(crate) owner: Option<String>,
+    version: Option<u64>,
+    /// Fingerprint of the fields that we manage: it changes when anybody changes one of them.
+    fields: u64,
+    /// What was applied last, and the fingerprint of the fields right after it.
+    applied: Option<(u64, u64)>,
+}
+
+impl Seen {
+    pub(crate) fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Valid(deployment) => deployment.meta(),
+            Self::Unreadable { metadata, .. } => metadata,
+        }
+    }
+
+    /// Is the other one worth a look? News of the status that is known already, and of the book-keeping of the
+    /// apiserver, is not.
+    fn differs(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.metadata(), other.metadata());
+        let same_metadata = mine.uid == theirs.uid
+            && mine.generation == theirs.generation
+            && mine.deletion_timestamp == theirs.deletion_timestamp
+            && mine.labels == theirs.labels
+            && mine.annotations == theirs.annotations;
+        let same_content = match (self, other) {
+            (Self::Valid(a), Self::Valid(b)) => a.status == b.status && a.spec == b.spec,
+            (Self::Unreadable { error: a, .. }, Self::Unreadable { error: b, .. }) => a == b,
+            _ => false,
+        };
+        !(same_metadata && same_content)
+    }
+}
+
+impl From<DeserializeGuard<SmallestDeployment>> for Seen {
+    fn from(guard: DeserializeGuard<SmallestDeployment>) -> Self {
+        match guard.0 {
+            Ok(mut deployment) => {
+                deployment.metadata.managed_fields = None;
+                Self::Valid(Arc::new(deployment))
+            }
+            Err(mut invalid) => {
+                invalid.metadata.managed_fields = None;
+                Self::Unreadable { metadata: Arc::new(invalid.metadata), error: invalid.error }
+            }
+        }
+    }
+}
+
+impl Index {
+    /// Deployment and name of an object of ours.
+    pub(crate) fn id(metadata: &ObjectMeta) -> Option<(Key, String)> {
+        owner_and_name(metadata)
+    }
+
+    /// A `SmallestDeployment` was seen; its key, if that is worth a look.
+    pub(crate) fn put_resource(&self, seen: Seen) -> Option<Key> {
+        let key = key_of(seen.metadata())?;
+        let mut inner = self.lock();
+        let entry = inner.entries.entry(key.clone()).or_default();
+        if let Some(known) = &entry.resource {
+            if is_older(seen.metadata(), version(known.metadata())) {
+                return None;
+            }
+            if !known.differs(&seen) {
+                entry.resource = Some(seen);
+                return None;
+            }
+        }
+        let names = match &seen {
+            Seen::Valid(deployment) => operator_plan::secret_names(deployment).into_iter().collect(),
+            Seen::Unreadable { .. } => Vec::new(),
+        };
+        entry.resource = Some(seen);
+        inner.secrets.refer(&key, names);
+        Some(key)
+    }
+
+    /// A `SmallestDeployment` is gone.
+    pub(crate) fn remove_resource(&self, metadata: &ObjectMeta) -> Option<Key> {
+        let key = key_of(metadata)?;
+        let mut inner = self.lock();
+        let entry = inner.entries.get_mut(&key)?;
+        // It may exist again already.
+        if entry.resource.as_ref().is_some_and(|known| known.metadata().uid == metadata.uid) {
+            entry.resource = None;
+        }
+        inner.tidy(&key);
+        Some(key)
+    }
+
+    /// Only these `SmallestDeployment`s exist; keys of the others.
+    pub(crate) fn retain_resources(&self, listed: &Relist) -> Vec<Key> {
+        let mut inner = self.lock();
+        let gone = |(key, entry): (&Key, &Entry)| {
+            (entry.resource.is_some() && !listed.has(key, &key.name)).then(|| key.clone())
+        };
+        let gone: Vec<Key> = inner.entries.iter().filter_map(gone).collect();
+        for key in &gone {
+            if let Some(entry) = inner.entries.get_mut(key) {
+                entry.resource = None;
+            }
+            inner.tidy(key);
+        }
+        gone
+    }
+
+    /// An object of ours was seen; the key of its deployment, if that is worth a look.
+    pub(crate) fn put<O: Object>(&self, object: O) -> Option<Key> {
+        self.lock().put(object, None)
+    }
+
+    /// An object of ours was applied, and this was the answer.
+    pub(crate) fn applied<O: Object>(&self, object: O, hash: u64) {
+        self.lock().put(object, Some(hash));
+    }
+
+    /// An object of ours is gone.
+    pub(crate) fn remove<O: Object>(&self, object: &O) -> Option<Key> {
+        let (key, name) = owner_and_name(object.meta())?;
+        let mut inner = self.lock();
+        let entry = inner.entries.get_mut(&key)?;
+        if let Some(kind) = O::KIND {
+            let id = (kind, name.clone());
+            if entry.owned.get(&id).is_some_and(|live| Some(&live.uid) != object.meta().uid.as_ref()) {
+                return None;
+            }
+            entry.owned.remove(&id);
+        }
+        O::forget(&mut entry.slots, &name);
+        inner.tidy(&key);
+        Some(key)
+    }
+
+    /// Only these objects of the kind exist; keys of deployments that lost one.
+    pub(crate) fn retain<O: Object>(&self, listed: &Relist) -> Vec<Key> {
+        let mut inner = self.lock();
+        let mut woken = Vec::new();
+        for (key, entry) in &mut inner.entries {
+            let before = entry.owned.len();
+            if let Some(kind) = O::KIND {
+                entry.owned.retain(|(of, name), _| *of != kind || listed.has(key, name));
+            }
+            let lost = O::names(&entry.slots).into_iter().filter(|name| !listed.has(key, name));
+            let lost: Vec<String> = lost.collect();
+            lost.iter().for_each(|name| O::forget(&mut entry.slots, name));
+            if before != entry.owned.len() || !lost.is_empty() {
+                woken.push(key.clone());
+            }
+        }
+        woken.iter().for_each(|key| inner.tidy(key));
+        woken
+    }
+
+    /// A Secret was seen; keys of deployments that name it, if its content may have changed.
+    pub(crate) fn put_secret(&self, metadata: &ObjectMeta) -> Vec<Key> {
+        self.lock().secrets.put(metadata)
+    }
+
+    /// A Secret is gone; keys of deployments that name it.
+    pub(crate) fn remove_secret(&self, metadata: &ObjectMeta) -> Vec<Key> {
+        self.lock().secrets.remove(metadata)
+    }
+
+    /// Only these Secrets exist; keys of deployments that name another.
+    pub(crate) fn retain_secrets(&self, listed: &Relist) -> Vec<Key> {
+        let mut inner = self.lock();
+        let mut woken = inner.secrets.retain(listed);
+        for (key, entry) in &mut inner.entries {
+            let before = entry.owned.len();
+            let namespace = Key::new(key.namespace.as_str(), "");
+            entry.owned.retain(|(kind, name), _| *kind != Kind::Secret || listed.has(&namespace, name));
+            if entry.owned.len() != before {
+                woken.push(key.clone());
+            }
+        }
+        woken.iter().for_each(|key| inner.tidy(key));
+        woken
+    }
+
+    /// Version of a Secret, if there is one.
+    pub(crate) fn secret_version(&self, namespace: &str, name: &str) -> Option<String> {
+        self.lock().secrets.version(namespace, name)
+    }
+
+    /// Does any deployment name this Secret?
+    pub(crate) fn is_named(&self, namespace: &str, name: &str) -> bool {
+        self.lock().secrets.is_named(namespace, name)
+    }
+
+    /// A deployment as it was last seen; nothing when it is gone.
+    pub(crate) fn resource(&self, key: &Key) -> Option<Seen> {
+        self.lock().entries.get(key)?.resource.clone()
+    }
+
+    /// What status speaks of, as it is now.
+    pub(crate) fn children(&self, key: &Key) -> Children {
+        self.lock().entries.get(key).map(|entry| entry.slots.children()).unwrap_or_default()
+    }
+
+    /// Objects of a deployment, by kind and name.
+    pub(crate) fn owned(&self, key: &Key) -> BTreeMap<(Kind, String), Live> {
+        self.lock().entries.get(key).map(|entry| entry.owned.clone()).unwrap_or_default()
+    }
+
+    /// Has exactly this been applied, and has nobody touched it since?
+    pub(crate) fn is_current(&self, key: &Key, object: &(Kind, String), hash: u64) -> bool {
+        let inner = self.lock();
+        let live = inner.entries.get(key).and_then(|entry| entry.owned.get(object));
+        live.is_some_and(|live| live.applied == Some((hash, live.fields)))
+    }
+
+    /// Another replica may have applied something else meanwhile: everything is applied once more.
+    pub(crate) fn forget_applied(&self) {
+        for entry in self.lock().entries.values_mut() {
+            entry.owned.values_mut().for_each(|live| live.applied = None);
+        }
+    }
+
+    /// Keys of all deployments.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.lock().entries.keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn put<O: Object>(&mut self, object: O, hash: Option<u64>) -> Option<Key> {
+        let (key, name) = owner_and_name(object.meta())?;
+        let entry = self.entries.entry(key.clone()).or_default();
+        let mut changed = false;
+        if let Some(kind) = O::KIND {
+            let mut live = Live::of(object.meta());
+            let known = entry.owned.get(&(kind, name.clone())).filter(|known| known.uid == live.uid);
+            if known.is_some_and(|known| is_older(object.meta(), known.version)) {
+                return None;
+            }
+            live.applied = match hash {
+                Some(hash) => Some((hash, live.fields)),
+                None => known.and_then(|known| known.applied),
+            };
+            changed = known.is_none_or(|known| known.fields != live.fields);
+            entry.owned.insert((kind, name), live);
+            if kind == Kind::Secret && hash.is_some() {
+                // What was just made is there, whatever the watch knows of it.
+                self.secrets.put(object.meta());
+            }
+        }
+        // Not `||`: what status reads must be kept in any case.
+        changed |= object.keep(&mut entry.slots);
+        changed.then_some(key)
+    }
+
+    /// Drops what is known of a deployment once there is nothing left of it.
+    fn tidy(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get(key) else { return };
+        if entry.resource.is_none() {
+            self.secrets.refer(key, Vec::new());
+            if entry.owned.is_empty() && entry.slots.is_empty() {
+                self.entries.remove(key);
+            }
+        }
+    }
+}
+
+impl Live {
+    fn of(metadata: &ObjectMeta) -> Self {
+        let owners = metadata.owner_references.iter().flatten();
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            owner: owners
+                .filter(|owner| owner.controller == Some(true))
+                .map(|owner| owner.uid.clone())
+                .next(),
+            version: version(metadata),
+            fields: object::managed_fields(metadata),
+            applied: None,
+        }
+    }
+}
+
+/// Key of a `SmallestDeployment`.
+fn key_of(metadata: &ObjectMeta) -> Option<Key> {
+    Some(Key::new(metadata.namespace.clone()?, metadata.name.clone()?))
+}
+
+/// Deployment and name of an object of ours.
+fn owner_and_name(metadata: &ObjectMeta) -> Option<(Key, String)> {
+    let instance = metadata.labels.as_ref()?.get(INSTANCE)?;
+    Some((Key::new(metadata.namespace.clone()?, instance), metadata.name.clone()?))
+}
+
+/// Resource versions of one object are numbers that grow; where they are not, nothing is known of their order.
+fn version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref()?.parse().ok()
+}
+
+fn is_older(metadata: &ObjectMeta, known: Option<u64>) -> bool {
+    matches!((version(metadata), known), (Some(new), Some(known)) if new < known)
+}
+
+/// Name for logs: kind and name.
+pub(crate) fn describe(kind: Kind, name: &str) -> String {
+    format!("{} {name}", kind.name())
+}
+
+#[cfg(test)]
+mod tests;

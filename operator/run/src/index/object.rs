@@ -1,0 +1,253 @@
+//! The kinds of objects that a deployment consists of, and what is kept of each. Pure.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, Secret, Service,
+    ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::PartialObjectMeta;
+use operator_plan::Children;
+
+use crate::apply::FIELD_MANAGER;
+
+/// Annotations that status or scaling reads; all others are dropped.
+const KEPT_ANNOTATIONS: [&str; 2] =
+    ["controller.kubernetes.io/pod-deletion-cost", "deployment.kubernetes.io/revision"];
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// A kind of object that the operator makes. In the order of making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    /// Identity of pods.
+    ServiceAccount,
+    /// Generated secrets.
+    Secret,
+    /// Configuration.
+    ConfigMap,
+    /// Model caches.
+    PersistentVolumeClaim,
+    /// Addresses.
+    Service,
+    /// Who may talk to whom.
+    NetworkPolicy,
+    /// The embedded Redis.
+    StatefulSet,
+    /// Gateway and workers.
+    Deployment,
+    /// Evictions.
+    PodDisruptionBudget,
+    /// Scaling.
+    HorizontalPodAutoscaler,
+    /// Monitoring.
+    ServiceMonitor,
+}
+
+/// An object that belongs to a deployment.
+pub(crate) trait Object: Resource<DynamicType = ()> {
+    /// Its kind, if the operator makes it itself.
+    const KIND: Option<Kind>;
+
+    /// Keeps what status reads; true when that changed.
+    fn keep(self, _slots: &mut Slots) -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// Forgets it.
+    fn forget(_slots: &mut Slots, _name: &str) {}
+
+    /// Names of those that are kept.
+    fn names(_slots: &Slots) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What status reads of one deployment's objects, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    deployments: BTreeMap<String, Deployment>,
+    stateful_sets: BTreeMap<String, StatefulSet>,
+    pods: BTreeMap<String, Pod>,
+    autoscalers: BTreeMap<String, HorizontalPodAutoscaler>,
+    claims: BTreeMap<String, PersistentVolumeClaim>,
+    services: BTreeMap<String, Service>,
+}
+
+impl Kind {
+    /// As users write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Self::Service => "Service",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::StatefulSet => "StatefulSet",
+            Self::Deployment => "Deployment",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::ServiceMonitor => "ServiceMonitor",
+        }
+    }
+}
+
+impl Slots {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { deployments, stateful_sets, pods, autoscalers, claims, services } = self;
+        deployments.is_empty()
+            && stateful_sets.is_empty()
+            && pods.is_empty()
+            && autoscalers.is_empty()
+            && claims.is_empty()
+            && services.is_empty()
+    }
+
+    pub(super) fn children(&self) -> Children {
+        Children {
+            deployments: self.deployments.values().cloned().collect(),
+            stateful_sets: self.stateful_sets.values().cloned().collect(),
+            pods: self.pods.values().cloned().collect(),
+            horizontal_pod_autoscalers: self.autoscalers.values().cloned().collect(),
+            persistent_volume_claims: self.claims.values().cloned().collect(),
+            service: self.services.values().find(|service| is_entry(service)).cloned(),
+        }
+    }
+}
+
+/// The Service that clients talk to: the gateway's, and not one without an address of its own.
+fn is_entry(service: &Service) -> bool {
+    let component = service.metadata.labels.as_ref().and_then(|labels| labels.get(COMPONENT));
+    let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+    component.is_some_and(|component| component == "gateway") && address != Some("None")
+}
+
+/// Implements [`Object`] for kinds that status reads: slot, what to trim, what to leave out of the comparison.
+macro_rules! kept {
+    ($type:ty, $kind:expr, $slot:ident, $trim:expr, $plain:expr) => {
+        impl Object for $type {
+            const KIND: Option<Kind> = $kind;
+
+            fn keep(mut self, slots: &mut Slots) -> bool {
+                trim(&mut self.metadata);
+                let trim: fn(&mut Self) = $trim;
+                trim(&mut self);
+                let name = self.metadata.name.clone().unwrap_or_default();
+                let plain: fn(&Self) -> Self = $plain;
+                let changed = slots.$slot.get(&name).is_none_or(|known| plain(known) != plain(&self));
+                slots.$slot.insert(name, self);
+                changed
+            }
+
+            fn forget(slots: &mut Slots, name: &str) {
+                slots.$slot.remove(name);
+            }
+
+            fn names(slots: &Slots) -> Vec<String> {
+                slots.$slot.keys().cloned().collect()
+            }
+        }
+    };
+}
+
+kept!(
+    Deployment,
+    Some(Kind::Deployment),
+    deployments,
+    |object| {
+        if let Some(spec) = &mut object.spec {
+            spec.template = PodTemplateSpec::default();
+        }
+    },
+    Clone::clone
+);
+kept!(
+    StatefulSet,
+    Some(Kind::StatefulSet),
+    stateful_sets,
+    |object| {
+        if let Some(spec) = &mut object.spec {
+            spec.template = PodTemplateSpec::default();
+            spec.volume_claim_templates = None;
+        }
+    },
+    Clone::clone
+);
+kept!(Pod, None, pods, |pod| pod.spec = pod.spec.take().map(trim_pod), Clone::clone);
+// What an autoscaler measured last changes every 15 seconds; it is kept, but wakes nobody.
+kept!(HorizontalPodAutoscaler, Some(Kind::HorizontalPodAutoscaler), autoscalers, |_| {}, |object| {
+    let mut plain = object.clone();
+    if let Some(status) = &mut plain.status {
+        status.current_metrics = None;
+    }
+    plain
+});
+kept!(PersistentVolumeClaim, Some(Kind::PersistentVolumeClaim), claims, |_| {}, Clone::clone);
+kept!(Service, Some(Kind::Service), services, |_| {}, Clone::clone);
+
+/// Implements [`Object`] for kinds that only have to exist.
+macro_rules! exists {
+    ($($type:ident),*) => { $(
+        impl Object for $type {
+            const KIND: Option<Kind> = Some(Kind::$type);
+        }
+        impl Object for PartialObjectMeta<$type> {
+            const KIND: Option<Kind> = Some(Kind::$type);
+        }
+    )* };
+}
+
+exists!(ServiceAccount, Secret, ConfigMap, NetworkPolicy, PodDisruptionBudget);
+
+/// Leaves of the metadata what somebody reads. The version is kept apart: a new version alone is no news.
+fn trim(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.resource_version = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| KEPT_ANNOTATIONS.contains(&name.as_str()));
+    }
+}
+
+fn trim_pod(spec: PodSpec) -> PodSpec {
+    let container = |container: Container| Container {
+        name: container.name,
+        image: container.image,
+        resources: container.resources,
+        restart_policy: container.restart_policy,
+        ..Container::default()
+    };
+    PodSpec {
+        node_name: spec.node_name,
+        containers: spec.containers.into_iter().map(container).collect(),
+        init_containers: spec
+            .init_containers
+            .map(|containers| containers.into_iter().map(container).collect()),
+        ..PodSpec::default()
+    }
+}
+
+/// Fingerprint of what the apiserver notes about the fields that we applied. When anybody else changes or removes
+/// one of them, it is not ours any more, and the note changes; when we do, its time does.
+pub(super) fn managed_fields(metadata: &ObjectMeta) -> u64 {
+    let ours = metadata.managed_fields.iter().flatten().find(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.is_none()
+    });
+    let mut hasher = DefaultHasher::new();
+    if let Some(entry) = ours {
+        entry.time.as_ref().map(|time| time.0).hash(&mut hasher);
+        entry.fields_v1.as_ref().map(|fields| fields.0.to_string()).hash(&mut hasher);
+    }
+    hasher.finish()
+}

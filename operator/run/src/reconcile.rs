@@ -1,0 +1,194 @@
+//! The journey of a resource: fetch → validate → plan → desired → apply → status, as often as something wakes it.
+//!
+//! Each turn starts from what is, not from what happened, so any number of turns ends in the same state. A standby
+//! makes the same journey as far as it changes nothing: it knows the queues when it takes over, and serves their
+//! figures before that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::SmallestDeployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use operator_plan::{Children, Desired, Fetched, Invalid, Place, Plan, status};
+use tokio::time::{Instant, timeout};
+
+use crate::agenda::Turn;
+use crate::apply::Applier;
+use crate::error::{ReconcileError, causes, is_not_leader};
+use crate::fetch::{Fetcher, Found};
+use crate::index::{Index, Seen};
+use crate::lease::Leadership;
+use crate::metric::Step;
+use crate::report::Reporting;
+use crate::scale::{Key, Queues, Scaler};
+use crate::{random, targets};
+
+/// Longest turn. It is longer than any single call, and ends calls whose answer never ends.
+const TURN_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a turn needs.
+pub(crate) struct Reconciler {
+    pub(crate) index: Index,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) applier: Applier,
+    pub(crate) reporting: Reporting,
+    pub(crate) queues: Queues,
+    pub(crate) scaler: Scaler,
+    pub(crate) leadership: Leadership,
+    pub(crate) place: Place,
+}
+
+/// What a resource leads to.
+struct Decided {
+    outcome: Result<Plan, Invalid>,
+    desired: Desired,
+}
+
+impl Reconciler {
+    /// One turn of a resource, and when it is to be looked at again.
+    pub(crate) async fn turn(&self, key: &Key) -> Turn {
+        let _step = Step::start("turn");
+        let late = || Err(ReconcileError::Timeout { seconds: TURN_DEADLINE.as_secs() });
+        let ended = timeout(TURN_DEADLINE, self.reconcile(key)).await.unwrap_or_else(|_| late());
+        match ended {
+            Ok(turn) => turn,
+            // Leadership wakes all resources when it begins; there is nothing to repeat before.
+            Err(ReconcileError::NotLeader) => Turn::Settled(None),
+            Err(error) => {
+                metrics::counter!("operator_errors_total", "reason" => error.reason()).increment(1);
+                tracing::warn!(deployment = %key, reason = error.reason(), error = causes(&error), "failed to reconcile");
+                Turn::Failed { not_before: error.retry_after(), jitter: random::fraction() }
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Turn, ReconcileError> {
+        // Watch: what has been seen of it (no call).
+        let Some(seen) = self.index.resource(key) else { return Ok(self.forget(key)) };
+        let deployment = match seen {
+            Seen::Valid(deployment) => deployment,
+            Seen::Unreadable { metadata, error } => return self.unreadable(&metadata, &error).await,
+        };
+        if deployment.metadata.deletion_timestamp.is_some() {
+            // What we made goes with its owner.
+            return Ok(self.forget(key));
+        }
+        // Fetch (calls: gets).
+        let found = self.fetch(&deployment).await?;
+        // Validate, plan, desired (pure).
+        let decided = self.decide(&deployment, &found);
+        self.aim(key, &deployment, &decided, &found);
+        if !self.leadership.is_leader() {
+            return Ok(Turn::Settled(None));
+        }
+        // Apply (calls: patches, deletes).
+        let applied = self.apply(key, &deployment, decided.outcome.is_ok(), decided.desired).await;
+        if matches!(applied, Err(ReconcileError::NotLeader)) {
+            return applied.map(|()| Turn::Settled(None));
+        }
+        // Status (pure, after a reading of the queue), report (calls: a patch when it changed, Events).
+        let look_again = self.report(key, &deployment, decided.outcome.as_ref(), applied.as_ref()).await?;
+        applied.map(|()| Turn::Settled(look_again.map(|after| Instant::now() + after)))
+    }
+
+    async fn fetch(&self, deployment: &SmallestDeployment) -> Result<Found, ReconcileError> {
+        let _step = Step::start("fetch");
+        self.fetcher.fetch(deployment).await.map_err(ReconcileError::Fetch)
+    }
+
+    /// Nothing is desired of what is not valid: what runs goes on running.
+    fn decide(&self, deployment: &SmallestDeployment, found: &Found) -> Decided {
+        let _step = Step::start("plan");
+        let fetched = Fetched { secrets: found.secrets.clone(), place: self.place.clone() };
+        match operator_plan::validate(deployment, &fetched) {
+            Err(invalid) => Decided { outcome: Err(invalid), desired: Desired::default() },
+            Ok(valid) => {
+                let plan = operator_plan::plan(&valid, &found.observed, &now());
+                Decided { desired: operator_plan::desired(&valid, &plan), outcome: Ok(plan) }
+            }
+        }
+    }
+
+    /// Tells the queues where to look and the scaler what to scale. Of what is not valid the former aim stays.
+    fn aim(&self, key: &Key, deployment: &SmallestDeployment, decided: &Decided, found: &Found) {
+        let Ok(plan) = &decided.outcome else { return };
+        let children = self.index.children(key);
+        self.queues.set(key, targets::queue(plan, &found.secrets, &children));
+        self.scaler.set(key, Some(targets::scale(deployment, &decided.desired, &children)));
+    }
+
+    async fn apply(
+        &self,
+        key: &Key,
+        deployment: &SmallestDeployment,
+        is_valid: bool,
+        desired: Desired,
+    ) -> Result<(), ReconcileError> {
+        if !is_valid {
+            return Ok(());
+        }
+        let _step = Step::start("apply");
+        let uid = deployment.uid().unwrap_or_default();
+        self.applier.apply(key, &uid, desired).await.map_err(|failed| match failed.not_leader {
+            true => ReconcileError::NotLeader,
+            false => ReconcileError::Apply { failure: failed.failure, retry_after: failed.retry_after },
+        })
+    }
+
+    /// Writes what was found; how long until time alone would change it.
+    async fn report(
+        &self,
+        key: &Key,
+        deployment: &Arc<SmallestDeployment>,
+        outcome: Result<&Plan, &Invalid>,
+        applied: Result<&(), &ReconcileError>,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let _step = Step::start("report");
+        let queue = self.queues.read(key).await;
+        // As the answers to apply have them, not as they were before it.
+        let children: Children = self.index.children(key);
+        let applied = match applied {
+            Err(ReconcileError::Apply { failure, .. }) => Err(failure),
+            _ => Ok(()),
+        };
+        let decisions = self.scaler.decisions(key);
+        let found = operator_plan::Found {
+            outcome,
+            applied,
+            children: &children,
+            queue: &queue,
+            decisions: &decisions,
+        };
+        let now = now();
+        let after = status(deployment, &found, &now);
+        let look_again = operator_plan::look_again(deployment, &found, &now);
+        match self.reporting.report(deployment, after).await {
+            Err(error) if is_not_leader(&error.0) => Err(ReconcileError::NotLeader),
+            other => other.map(|()| look_again).map_err(ReconcileError::Report),
+        }
+    }
+
+    async fn unreadable(
+        &self,
+        metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+        error: &str,
+    ) -> Result<Turn, ReconcileError> {
+        if self.leadership.is_leader() {
+            self.reporting.unreadable(metadata, error).await.map_err(ReconcileError::Report)?;
+        }
+        Ok(Turn::Settled(None))
+    }
+
+    fn forget(&self, key: &Key) -> Turn {
+        self.queues.set(key, None);
+        self.scaler.set(key, None);
+        self.fetcher.tidy();
+        Turn::Gone
+    }
+}
+
+fn now() -> Time {
+    Time(Timestamp::now())
+}

@@ -1,0 +1,142 @@
+//! Status → the cluster, when it changed; and the Events that the change is worth.
+
+use std::sync::Arc;
+
+use crds::{SmallestDeployment, SmallestDeploymentStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource as _, ResourceExt as _};
+use operator_plan::Note;
+use serde_json::json;
+
+use crate::apply::FIELD_MANAGER;
+use crate::index::{Index, Seen};
+use crate::scale::Key;
+
+/// Longest message of an Event, bytes (events.k8s.io/v1 allows no more).
+const MAX_NOTE: usize = 1_024;
+/// What the operator says it did, in every Event.
+const ACTION: &str = "Reconcile";
+
+/// Writes statuses and Events.
+pub(crate) struct Reporting {
+    client: Client,
+    index: Index,
+    recorder: Recorder,
+}
+
+/// The status could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the status")]
+pub(crate) struct ReportError(#[source] pub(crate) kube::Error);
+
+impl Reporting {
+    /// Writes through this client, under the name of this pod.
+    pub(crate) fn new(client: Client, index: Index, pod: &str) -> Self {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(pod.to_owned()) };
+        Self { recorder: Recorder::new(client.clone(), reporter), client, index }
+    }
+
+    /// Writes the status if it is another than before, and the Events of the change.
+    pub(crate) async fn report(
+        &self,
+        deployment: &SmallestDeployment,
+        status: SmallestDeploymentStatus,
+    ) -> Result<(), ReportError> {
+        if deployment.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let notes = operator_plan::notes(deployment.status.as_ref(), &status);
+        self.patch(deployment, &status).await.map_err(ReportError)?;
+        for note in notes {
+            self.publish(deployment, note).await;
+        }
+        Ok(())
+    }
+
+    /// Says of a resource that cannot be read why that is so. What runs goes on running.
+    pub(crate) async fn unreadable(&self, metadata: &ObjectMeta, error: &str) -> Result<(), ReportError> {
+        let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else { return Ok(()) };
+        let key = Key::new(namespace, name);
+        let resource = kube::api::ApiResource::erase::<SmallestDeployment>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        // What it said before cannot be taken from the watch, which could not read it either.
+        let Some(former) = api.get_opt(name).await.map_err(ReportError)? else { return Ok(()) };
+        let message = format!(
+            "this version of the operator cannot read the resource: {error}; change the field, or upgrade the operator"
+        );
+        let condition = unreadable(metadata, &former, message);
+        let Some(condition) = condition else { return Ok(()) };
+        let body = json!({
+            "apiVersion": SmallestDeployment::api_version(&()), "kind": SmallestDeployment::kind(&()),
+            "status": { "observedGeneration": metadata.generation, "conditions": [condition] },
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch_status(name, &params, &Patch::Apply(&body)).await.map_err(ReportError)?;
+        tracing::warn!(deployment = %key, error, "failed to read the resource");
+        Ok(())
+    }
+
+    async fn patch(
+        &self,
+        deployment: &SmallestDeployment,
+        status: &SmallestDeploymentStatus,
+    ) -> kube::Result<()> {
+        let namespace = deployment.namespace().unwrap_or_default();
+        let api: Api<SmallestDeployment> = Api::namespaced(self.client.clone(), &namespace);
+        let body = json!({
+            "apiVersion": SmallestDeployment::api_version(&()), "kind": SmallestDeployment::kind(&()),
+            // Another resource of the same name, made meanwhile, gets no status of this one.
+            "metadata": { "uid": deployment.metadata.uid },
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let mut answer = api.patch_status(&deployment.name_any(), &params, &Patch::Apply(&body)).await?;
+        answer.metadata.managed_fields = None;
+        self.index.put_resource(Seen::Valid(Arc::new(answer)));
+        Ok(())
+    }
+
+    /// An Event that is lost is no reason to do anything again.
+    async fn publish(&self, deployment: &SmallestDeployment, note: Note) {
+        let event = Event {
+            type_: if note.type_ == "Warning" { EventType::Warning } else { EventType::Normal },
+            reason: note.reason,
+            note: Some(cut(note.message)),
+            action: ACTION.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &deployment.object_ref(&())).await {
+            tracing::debug!(error = crate::error::causes(&error), "failed to publish an Event");
+        }
+    }
+}
+
+/// The condition of a resource that cannot be read; `None` when it says so already.
+fn unreadable(metadata: &ObjectMeta, former: &DynamicObject, message: String) -> Option<Condition> {
+    let conditions = former.data["status"]["conditions"].as_array().into_iter().flatten();
+    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+    if let Some(ready) = ready.next()
+        && ready["message"] == message.as_str()
+        && ready["status"] == "False"
+        && ready["observedGeneration"].as_i64() == metadata.generation
+    {
+        return None;
+    }
+    Some(Condition {
+        type_: "Ready".to_owned(),
+        status: "False".to_owned(),
+        reason: "Unreadable".to_owned(),
+        message,
+        observed_generation: metadata.generation,
+        last_transition_time: Time(k8s_openapi::jiff::Timestamp::now()),
+    })
+}
+
+fn cut(mut message: String) -> String {
+    let end = (0..=MAX_NOTE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+    message.truncate(end.unwrap_or(0));
+    message
+}

@@ -1,0 +1,90 @@
+//! Whole turns against an apiserver in memory, faults included. Time is simulated: an hour passes in no time when
+//! nobody has anything to do.
+
+mod apiserver;
+mod lease;
+mod resource;
+
+use operator_plan::ClusterPlace;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Clients;
+use crate::lease::{Granted, leadership};
+use crate::operate::{Parts, Settings};
+use apiserver::Apiserver;
+
+const RESOURCE: &str = "/apis/smallest.ai/v1/namespaces/ns/smallestdeployments/quickstart";
+const LICENSE: &str = "/api/v1/namespaces/ns/secrets/license";
+
+/// An operator without its Lease: tests grant leadership themselves. It ends when dropped.
+struct Running {
+    granted: Granted,
+    stop: CancellationToken,
+    _tasks: JoinSet<&'static str>,
+    _workers: JoinSet<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Starts an operator that stands by.
+fn standby(server: &Apiserver) -> Running {
+    let (granted, leadership) = leadership();
+    let clients = Clients::over(&server.client(), &leadership);
+    let settings =
+        Settings { namespace: None, pod_name: "operator-0".to_owned(), place: ClusterPlace::default() };
+    let parts = Parts::over(&clients, &leadership, granted.flag(), settings);
+    let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+    let workers = parts.work(4, &stop);
+    parts.start(&mut tasks, &stop);
+    Running { granted, stop, _tasks: tasks, _workers: workers }
+}
+
+/// Starts an operator that leads.
+fn leader(server: &Apiserver) -> Running {
+    let running = standby(server);
+    running.granted.forever();
+    running
+}
+
+/// An apiserver with a resource and the license that it names.
+fn quickstart() -> Apiserver {
+    let server = Apiserver::new();
+    server.put(LICENSE, license());
+    server.put(RESOURCE, resource());
+    server
+}
+
+fn license() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": "license", "namespace": "ns" },
+        "data": { "license.jwt": "ZXlKaGJHY2lPaUo=" },
+    })
+}
+
+fn resource() -> Value {
+    json!({
+        "apiVersion": "smallest.ai/v1", "kind": "SmallestDeployment",
+        "metadata": { "name": "quickstart", "namespace": "ns", "generation": 1 },
+        "spec": {
+            "license": { "offline": { "secretRef": { "name": "license" } } },
+            "gateway": { "auth": { "allowAnonymous": true } },
+            "asr": { "models": [{
+                "name": "demo", "url": "file:///usr/share/smallest/models/demo-asr", "sha256": "0".repeat(64),
+            }] },
+        },
+    })
+}
+
+/// A condition of the resource's status.
+fn condition(server: &Apiserver, kind: &str) -> Option<Value> {
+    let resource = server.get(RESOURCE)?;
+    let conditions = resource["status"]["conditions"].as_array()?.clone();
+    conditions.into_iter().find(|condition| condition["type"] == kind)
+}

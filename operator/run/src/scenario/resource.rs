@@ -1,0 +1,298 @@
+//! A resource from created to deleted, and everything that can go wrong on the way.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::apiserver::{Apiserver, Wrong};
+use super::{LICENSE, RESOURCE, Running, condition, leader, license, quickstart, resource, standby};
+
+const GATEWAY: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-gateway";
+const WORKER: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-asr";
+const REDIS: &str = "/apis/apps/v1/namespaces/ns/statefulsets/quickstart-redis";
+const REDIS_SECRET: &str = "/api/v1/namespaces/ns/secrets/quickstart-redis";
+
+/// All objects stand, and the status speaks of this generation.
+fn is_applied(server: &Apiserver) -> bool {
+    [GATEWAY, WORKER, REDIS, REDIS_SECRET].iter().all(|path| server.get(path).is_some())
+        && server.get(RESOURCE).is_some_and(|resource| {
+            resource["status"]["observedGeneration"] == resource["metadata"]["generation"]
+        })
+}
+
+/// Waits until the operator has nothing more to do: no call that writes for ten minutes.
+async fn settled(server: &Apiserver) {
+    loop {
+        let before = server.writes();
+        sleep(Duration::from_secs(600)).await;
+        if server.writes() == before {
+            return;
+        }
+    }
+}
+
+async fn applied(server: &Apiserver) -> Running {
+    let running = leader(server);
+    server.until("applied", is_applied).await;
+    settled(server).await;
+    running
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_is_applied_and_then_nothing_is_written() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    let (before, versions) = (server.writes(), server.paths("").len());
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!((server.writes(), server.paths("").len()), (before, versions), "{:#?}", server.log());
+    let owner = &server.get(GATEWAY).expect("the gateway")["metadata"]["ownerReferences"][0];
+    assert_eq!(owner["uid"], server.get(RESOURCE).expect("the resource")["metadata"]["uid"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_watches_and_writes_nothing_until_it_leads() {
+    let server = quickstart();
+    let running = standby(&server);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(server.writes(), 0);
+    assert!(server.log().iter().any(|call| call.is_watch));
+    running.granted.forever();
+    server.until("applied", is_applied).await;
+    settled(&server).await;
+    running.granted.revoke();
+    let before = server.writes();
+    server.edit(GATEWAY, |gateway| gateway["spec"]["replicas"] = json!(7));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(server.writes(), before, "who does not lead any more writes no more");
+    running.granted.forever();
+    server.until("corrected", |server| server.get(GATEWAY).expect("it")["spec"]["replicas"] != 7).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_changes_is_taken_back() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    for path in [GATEWAY, REDIS, "/api/v1/namespaces/ns/services/quickstart-redis"] {
+        server.edit(path, |object| object["metadata"]["labels"]["app.kubernetes.io/part-of"] = json!("mine"));
+        let corrected = |server: &Apiserver| {
+            server.get(path).expect("it")["metadata"]["labels"]["app.kubernetes.io/part-of"] == "smallest"
+        };
+        server.until("corrected", corrected).await;
+    }
+    server.delete(REDIS);
+    server.until("made again", |server| server.get(REDIS).is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_password_of_redis_stays_whatever_happens() {
+    let server = quickstart();
+    let running = applied(&server).await;
+    let password = server.get(REDIS_SECRET).expect("it")["data"].clone();
+    drop(running);
+    let _other = leader(&server);
+    server.edit(RESOURCE, |resource| resource["metadata"]["generation"] = json!(2));
+    server.until("looked at", is_applied).await;
+    settled(&server).await;
+    assert_eq!(server.get(REDIS_SECRET).expect("it")["data"], password);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_secret_is_told_and_a_corrected_one_seen_at_once() {
+    let server = quickstart();
+    server.delete(LICENSE);
+    let _running = leader(&server);
+    server.until("status", |server| condition(server, "Ready").is_some()).await;
+    let text = server.get(RESOURCE).expect("it")["status"].to_string();
+    assert!(text.contains("license"), "{text}");
+    settled(&server).await;
+    assert!(server.get(GATEWAY).is_none(), "nothing is made of what cannot work");
+    let start = Instant::now();
+    server.put(LICENSE, license());
+    server.until("applied", is_applied).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_goes_away_leaves_running_what_runs() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    server.delete(LICENSE);
+    let told = |server: &Apiserver| {
+        server.get(RESOURCE).expect("it")["status"].to_string().contains("failed to find Secret")
+    };
+    server.until("told", told).await;
+    settled(&server).await;
+    assert!(is_applied(&server));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_plan_no_longer_has_is_deleted_but_never_a_claim() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    let uid = server.get(RESOURCE).expect("it")["metadata"]["uid"].clone();
+    let metadata = |name: &str| {
+        json!({
+            "name": name, "namespace": "ns",
+            "labels": {
+                "app.kubernetes.io/managed-by": "smallest-operator",
+                "app.kubernetes.io/instance": "quickstart",
+            },
+            "ownerReferences": [{
+                "apiVersion": "smallest.ai/v1", "kind": "SmallestDeployment", "name": "quickstart",
+                "uid": uid, "controller": true,
+            }],
+        })
+    };
+    let claim = "/api/v1/namespaces/ns/persistentvolumeclaims/old-models";
+    let config = "/api/v1/namespaces/ns/configmaps/old";
+    let foreign = "/api/v1/namespaces/ns/configmaps/foreign";
+    let object =
+        |kind: &str, name: &str| json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata(name) });
+    let mut not_owned = object("ConfigMap", "foreign");
+    not_owned["metadata"]["ownerReferences"] = json!([]);
+    server.put(claim, object("PersistentVolumeClaim", "old-models"));
+    server.put(foreign, not_owned);
+    server.put(config, object("ConfigMap", "old"));
+    server.until("pruned", |server| server.get(config).is_none()).await;
+    settled(&server).await;
+    assert!(server.get(claim).is_some() && server.get(foreign).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_apiserver_are_survived_without_a_hot_loop() {
+    let faults = [
+        Wrong::Code(500),
+        Wrong::Code(409),
+        Wrong::Code(503),
+        Wrong::TooMany(7),
+        Wrong::Silence,
+        Wrong::Code(403),
+    ];
+    for wrong in faults {
+        let server = quickstart();
+        server.fail("PATCH", "/deployments", 6, wrong);
+        let running = leader(&server);
+        server.until("applied", is_applied).await;
+        let patches = server.log().iter().filter(|call| call.method == "PATCH").count();
+        assert!(patches < 80, "{wrong:?}: {patches} patches");
+        drop(running);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_apiserver_that_refuses_everything_is_asked_less_and_less() {
+    let server = quickstart();
+    server.fail("PATCH", "", usize::MAX, Wrong::Code(500));
+    let _running = leader(&server);
+    sleep(Duration::from_secs(3600)).await;
+    let tries = server.log().iter().filter(|call| call.method == "PATCH").count();
+    assert!((10..120).contains(&tries), "{tries} tries in an hour");
+    server.heal();
+    let start = Instant::now();
+    server.until("applied", is_applied).await;
+    assert!(start.elapsed() <= Duration::from_secs(300), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_the_apiserver_asks_for_is_kept() {
+    let server = quickstart();
+    server.fail("PATCH", "/serviceaccounts", 1, Wrong::TooMany(60));
+    let _running = leader(&server);
+    let start = Instant::now();
+    server.until("applied", is_applied).await;
+    assert!(start.elapsed() >= Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_written_is_written_later() {
+    let server = quickstart();
+    server.fail("PATCH", "/status", 3, Wrong::Code(500));
+    let _running = leader(&server);
+    server.until("applied", is_applied).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_end_break_or_expire_start_again_and_miss_nothing() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    server.fail("GET", "", 40, Wrong::Code(500));
+    server.cut_watches();
+    server.edit(GATEWAY, |gateway| gateway["spec"]["replicas"] = json!(7));
+    server.until("corrected", |server| server.get(GATEWAY).expect("it")["spec"]["replicas"] != 7).await;
+    settled(&server).await;
+    server.heal();
+
+    // While nobody watches, an object goes and a resource is deleted: only a new list can tell.
+    server.expire_watches(|server| server.delete(REDIS));
+    server.until("made again", |server| server.get(REDIS).is_some()).await;
+    settled(&server).await;
+    let calls = server.log().len();
+    sleep(Duration::from_secs(3600)).await;
+    let renewals = server.log().len() - calls;
+    assert!(renewals < 12 * 20, "{renewals} calls in an hour at rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_before_the_apiserver_answers_only_takes_longer() {
+    let server = quickstart();
+    server.fail("GET", "", 60, Wrong::Code(503));
+    let _running = leader(&server);
+    server.until("applied", is_applied).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_cannot_be_read_is_told_so_and_harms_no_other() {
+    let server = quickstart();
+    let odd = "/apis/smallest.ai/v1/namespaces/ns/smallestdeployments/odd";
+    let mut other = resource();
+    other["metadata"]["name"] = json!("odd");
+    other["spec"] = json!({ "license": 7, "asr": "all of it" });
+    server.put(odd, other);
+    let _running = leader(&server);
+    server.until("applied", is_applied).await;
+    let told = |server: &Apiserver| {
+        server.get(odd).expect("it")["status"]["conditions"][0]["reason"] == "Unreadable"
+    };
+    server.until("told", told).await;
+    settled(&server).await;
+
+    // Somebody writes it for this version.
+    server.edit(odd, |odd| odd["spec"] = resource()["spec"].clone());
+    server.until("applied", |server| !server.paths("deployments/odd-gateway").is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_resource_is_left_to_the_garbage_collector() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    let before = server.writes();
+    server.delete(RESOURCE);
+    settled(&server).await;
+    assert_eq!(server.writes(), before);
+    server.put(RESOURCE, resource());
+    server
+        .until("applied for the new one", |server| {
+            let uid = &server.get(RESOURCE).expect("it")["metadata"]["uid"];
+            server.get(GATEWAY).expect("it")["metadata"]["ownerReferences"][0]["uid"] == *uid
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_become_ready_are_seen_without_asking() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    let reads = |server: &Apiserver| {
+        server.log().iter().filter(|call| call.method == "GET" && !call.is_watch).count()
+    };
+    let before = reads(&server);
+    for path in [GATEWAY, WORKER] {
+        server.put_status(
+            path,
+            json!({ "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1 }),
+        );
+    }
+    settled(&server).await;
+    assert_eq!(reads(&server), before);
+}

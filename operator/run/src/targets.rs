@@ -1,0 +1,63 @@
+//! What the queues and the scaler are told of a deployment: plan, objects and children in, targets out. Pure.
+
+use crds::{Scaling, SmallestDeployment};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator_plan::{Children, ComponentKind, Desired, Plan, Secrets};
+
+use crate::scale::{PodCost, QueueTarget, ScaleTarget, ScaledComponent};
+
+const COMPONENT: &str = "app.kubernetes.io/component";
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// Where the queue of a plan is; `None` when its address is in a Secret that is not there.
+pub(crate) fn queue(plan: &Plan, secrets: &Secrets, children: &Children) -> Option<QueueTarget> {
+    let kinds = plan.components.iter().map(|component| component.kind);
+    let components = kinds.filter(|kind| matches!(kind, ComponentKind::Asr | ComponentKind::Tts)).collect();
+    let embedded = plan.components.iter().any(|component| component.kind == ComponentKind::Redis);
+    let mut ready = children.stateful_sets.iter().filter_map(|set| set.status.as_ref()?.ready_replicas);
+    Some(QueueTarget {
+        url: plan.queue_url(secrets)?,
+        scope: plan.deployment.clone(),
+        components,
+        up: !embedded || ready.any(|replicas| replicas > 0),
+    })
+}
+
+/// How the components of a deployment scale, those that do.
+pub(crate) fn scale(deployment: &SmallestDeployment, desired: &Desired, children: &Children) -> ScaleTarget {
+    let spec = &deployment.spec;
+    let scalings = [
+        (ComponentKind::Gateway, "gateway", spec.gateway.scaling.as_ref()),
+        (ComponentKind::Asr, "asr", spec.asr.as_ref().and_then(|worker| worker.scaling.as_ref())),
+        (ComponentKind::Tts, "tts", spec.tts.as_ref().and_then(|worker| worker.scaling.as_ref())),
+    ];
+    let scaled = |(kind, label, scaling): (ComponentKind, &str, Option<&Scaling>)| {
+        let mut made = desired.deployments.iter().filter(|made| is_of(&made.metadata, label));
+        let name = made.next()?.metadata.name.clone()?;
+        let mut live = children.deployments.iter().filter(|live| live.metadata.name.as_ref() == Some(&name));
+        let replicas = live.next().and_then(|live| live.spec.as_ref()?.replicas);
+        let pods = children.pods.iter().filter(|pod| is_of(&pod.metadata, label)).filter_map(cost);
+        Some(ScaledComponent {
+            kind,
+            deployment: name,
+            scaling: scaling?.clone(),
+            replicas: replicas.and_then(|replicas| u32::try_from(replicas).ok()),
+            pods: pods.collect(),
+        })
+    };
+    ScaleTarget { components: scalings.into_iter().filter_map(scaled).collect() }
+}
+
+fn is_of(metadata: &ObjectMeta, component: &str) -> bool {
+    metadata.labels.as_ref().and_then(|labels| labels.get(COMPONENT)).is_some_and(|label| label == component)
+}
+
+/// A pod that is not on its way out.
+fn cost(pod: &Pod) -> Option<PodCost> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let annotation = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(DELETION_COST));
+    Some(PodCost { name: pod.metadata.name.clone()?, cost: annotation.and_then(|cost| cost.parse().ok()) })
+}

@@ -53,6 +53,11 @@ async fn health(port: u16) -> Health {
     tokio::time::timeout(PATIENCE, wait).await.expect("the program answers")
 }
 
+/// What `probe` ends with, as Kubernetes runs it inside the pod.
+async fn probe(port: u16) -> (bool, String) {
+    run(&["--port", &port.to_string(), "probe"]).await
+}
+
 async fn ends_well(mut child: Child) {
     let pid = child.id().expect("it runs").to_string();
     let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
@@ -69,6 +74,8 @@ async fn it_stays_up_with_an_expired_license_says_so_and_ends_on_sigterm() {
     assert_eq!(health.reason.as_deref(), Some("LicenseExpired"));
     let alive = reqwest::get(format!("http://127.0.0.1:{port}/healthz")).await.expect("answer");
     assert!(alive.status().is_success());
+    let (up, said) = probe(port).await;
+    assert!(up, "{said}");
     let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.expect("answer");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains("\nlicense_proxy_license_valid 0\n"), "{metrics}");
@@ -76,6 +83,8 @@ async fn it_stays_up_with_an_expired_license_says_so_and_ends_on_sigterm() {
     let gate = LicenseGate::connect(&format!("http://127.0.0.1:{port}"), "asr").await;
     until(&gate, denied_for(DenyReason::LicenseExpired)).await;
     ends_well(child).await;
+    let (up, said) = probe(port).await;
+    assert!(!up && said.contains("failed to ask"), "{said}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The program: it prints plans and objects, and says what it needs to run.
 
+mod chart;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -225,6 +225,18 @@ struct Fetched {
     sha256: Option<String>,
 }
 
+/// A first look at the source. What failed before stays said until something comes of the new attempt: else whoever
+/// follows the worker sees it fail and begin in turns.
+fn look(readiness: &watch::Sender<Readiness>, phase: WorkerPhase) {
+    readiness.send_if_modified(|readiness| {
+        let failed = matches!(readiness, Readiness::Starting { phase: WorkerPhase::Failed, .. });
+        if !failed {
+            *readiness = Readiness::starting(phase, "looking for the model");
+        }
+        !failed
+    });
+}
+
 async fn fetch(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<Fetched, LoadError> {
     let source = args.model_url.as_ref().ok_or(LoadError::NoModel)?;
     let phase = match source {
@@ -234,7 +246,7 @@ async fn fetch(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<F
     let say = |message| {
         readiness.send_replace(Readiness::starting(phase, message));
     };
-    say("looking for the model".to_owned());
+    look(readiness, phase);
     let folder = source.fetch(args.checksum(), &args.model_cache_dir, &say).await?;
     let name = args.model_name.clone().filter(|name| !name.is_empty()).or_else(|| source.name());
     let pinned = args.checksum().map(|sum| sum.digits().to_owned());
@@ -243,4 +255,23 @@ async fn fetch(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<F
         ModelSource::Remote(_) => Some(folder.file_name()?.to_string_lossy().into_owned()),
     });
     Ok(Fetched { folder, model: name.unwrap_or_else(|| "asr".to_owned()), sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_stays_said_while_it_is_tried_again() {
+        let (readiness, _seen) = watch::channel(Readiness::starting(WorkerPhase::Starting, "starting"));
+        look(&readiness, WorkerPhase::Downloading);
+        assert_eq!(
+            *readiness.borrow(),
+            Readiness::starting(WorkerPhase::Downloading, "looking for the model")
+        );
+        let failed = Readiness::starting(WorkerPhase::Failed, "failed to download x");
+        readiness.send_replace(failed.clone());
+        look(&readiness, WorkerPhase::Downloading);
+        assert_eq!(*readiness.borrow(), failed);
+    }
 }

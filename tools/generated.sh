@@ -10,6 +10,8 @@ fresh="$(mktemp -d)"
 trap 'rm -rf "$fresh"' EXIT
 mkdir -p "$fresh/crds/generated"
 tools/with-libtorch.sh cargo run --locked --quiet -p crds >"$fresh/crds/generated/smallestdeployments.yaml"
+mkdir -p "$fresh/docs"
+tools/with-libtorch.sh cargo run --locked --quiet -p crds -- reference >"$fresh/docs/resource.md"
 # The operator's chart installs the same definition; a chart can only hold files of its own folder.
 mkdir -p "$fresh/charts/smallest-operator/files"
 cp "$fresh/crds/generated/smallestdeployments.yaml" "$fresh/charts/smallest-operator/files/"

@@ -153,7 +153,8 @@ pub struct Image(pub String);
 impl Image {
     /// Without a tag an image is `latest`, which is another one every day.
     fn rules() -> serde_json::Value {
-        let rule = r"self.matches('^[a-z0-9][A-Za-z0-9.:_/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$')";
+        let rule =
+            r"self.matches('^[a-z0-9][A-Za-z0-9.:_/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$')";
         let message = "an image needs a tag or a digest: NAME:TAG, NAME@sha256:… or NAME:TAG@sha256:…";
         serde_json::json!([{ "rule": rule, "message": message }])
     }

@@ -13,6 +13,7 @@ mod license;
 mod pod;
 mod read;
 mod redis;
+mod reference;
 mod status;
 mod worker;
 
@@ -22,7 +23,7 @@ pub use deployment::{
 pub use gateway::{ExternalTrafficPolicy, Gateway, GatewayAuth, GatewayLimits, GatewayService, ServiceType};
 pub use license::{License, OfflineLicense};
 pub use pod::{Lifecycle, PodOptions, Scaling, SecretKeyRef};
-pub use read::{Problem, crd, read};
+pub use read::{Problem, crd, read, reference};
 pub use redis::{EmbeddedRedis, ExternalRedis, Persistence, Redis, RedisTls, Toggle};
 pub use status::{
     ComponentStatus, Endpoints, LicenseStatus, ModelStatus, QueueStatus, ScaleDecision,

@@ -27,6 +27,11 @@ pub fn crd() -> CustomResourceDefinition {
     SmallestDeployment::crd()
 }
 
+/// Every field and every rule as Markdown, as `docs/resource.md` has them.
+pub fn reference() -> String {
+    crate::reference::reference(schema())
+}
+
 /// Reads a resource, or tells everything that is wrong with it.
 pub fn read(resource: &Value) -> Result<SmallestDeployment, Vec<Problem>> {
     let mut problems = Vec::new();

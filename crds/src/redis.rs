@@ -9,13 +9,23 @@ use serde::{Deserialize, Serialize};
 use crate::pod::SecretKeyRef;
 
 /// The deployment's own Redis, or one that is there. It holds nothing worth keeping.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.embedded) != has(self.external)").message(
-    "name exactly one Redis: embedded (run by the operator) or external"
+#[x_kube(validation = Rule::new("!(has(self.embedded) && has(self.external))").message(
+    "name one Redis only: embedded (run by the operator, also when none is named) or external"
+))]
+#[x_kube(validation = Rule::new(
+    "has(self.external) || has(oldSelf.external) || \
+     (has(self.embedded) && has(self.embedded.persistence)) == \
+     (has(oldSelf.embedded) && has(oldSelf.embedded.persistence))"
+).message(
+    "embedded.persistence cannot be turned on or off while the Redis is there: \
+     make another deployment, or switch to an external Redis and back"
 ))]
 pub struct Redis {
-    /// A Redis of this deployment.
+    // Not filled in by the schema: a default that an apiserver has written down would stand beside an external Redis
+    // that is named later.
+    /// A Redis of this deployment, with its defaults when neither is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedRedis>,
     /// A Redis that is there.
@@ -23,18 +33,9 @@ pub struct Redis {
     pub external: Option<ExternalRedis>,
 }
 
-impl Default for Redis {
-    fn default() -> Self {
-        Self { embedded: Some(EmbeddedRedis::default()), external: None }
-    }
-}
-
 /// A Redis of this deployment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.persistence) == has(oldSelf.persistence)").message(
-    "persistence cannot be turned on or off while the Redis is there: switch to another deployment, or to external and back"
-))]
 pub struct EmbeddedRedis {
     /// Port.
     #[serde(default = "EmbeddedRedis::default_port")]

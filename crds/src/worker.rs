@@ -44,7 +44,7 @@ pub struct Worker {
     pub gpu: Option<Gpu>,
     /// Live streams of each replica; measured at start when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_536))]
+    #[schemars(range(min = 1, max = 4096))]
     pub slots: Option<u32>,
     /// Batching; measured at start when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +220,7 @@ pub struct Gpu {
 #[serde(rename_all = "camelCase")]
 pub struct Batch {
     /// Most requests in one batch.
-    #[schemars(range(min = 1, max = 4096))]
+    #[schemars(range(min = 1, max = 512))]
     pub max_size: u32,
 }
 

@@ -1,13 +1,14 @@
 //! The definition as Kubernetes gets it, and the resource as users write it.
 
 mod charts;
+mod rules;
 
 use std::path::Path;
 
 use crds::{Device, SmallestDeployment};
 use serde_json::{Value, json};
 
-fn minimal() -> Value {
+pub(crate) fn minimal() -> Value {
     json!({
         "apiVersion": "smallest.ai/v1",
         "kind": "SmallestDeployment",
@@ -38,6 +39,13 @@ fn the_committed_definition_is_the_generated_one() {
         committed == generated,
         "the types changed: cargo run -p crds > crds/generated/smallestdeployments.yaml"
     );
+}
+
+#[test]
+fn the_committed_reference_is_the_generated_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/resource.md");
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == crds::reference(), "the types changed: make generate");
 }
 
 #[test]
@@ -72,7 +80,15 @@ fn every_rule_has_a_message_and_every_field_a_description() {
             let known = ["type", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"];
             assert!(known.iter().any(|key| !inner[*key].is_null()), "{path} has no type: {inner}");
             // Types of Kubernetes itself describe themselves elsewhere.
-            let foreign = ["affinity", "tolerations", "resources", "securityContext", "conditions"];
+            let foreign = [
+                "affinity",
+                "behavior",
+                "conditions",
+                "resources",
+                "securityContext",
+                "tolerations",
+                "updateStrategy",
+            ];
             walk(inner, &path, ours && !foreign.contains(&name.as_str()), rules);
         }
         if schema["items"].is_object() {
@@ -93,7 +109,10 @@ fn defaults_are_filled_in() {
     assert_eq!(spec.license.port, 6699);
     assert_eq!(spec.license.grace_period_seconds, 86_400);
     assert_eq!(spec.asr.expect("asr").device, Device::Auto);
-    let redis = spec.redis.embedded.expect("embedded Redis");
+    // Which Redis is meant is not written down, or another one could not be named later.
+    assert_eq!(spec.redis, crds::Redis::default());
+    let redis = read(|r| r["spec"]["redis"] = json!({"embedded": {}})).expect("resource").spec.redis;
+    let redis = redis.embedded.expect("embedded Redis");
     assert!(redis.auth.enabled && redis.persistence.is_none() && redis.port == 6379);
     assert!(spec.network_policy.enabled);
 }

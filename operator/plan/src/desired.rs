@@ -5,10 +5,15 @@
 
 mod config;
 mod container;
+mod disruption;
 mod meta;
+mod monitoring;
+mod network;
 mod pod;
 mod probes;
+mod scaling;
 mod service;
+mod storage;
 mod volumes;
 mod workload;
 
@@ -20,7 +25,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Servi
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::component::ComponentKind;
+use crate::component::{Component, ComponentKind};
 use crate::plan::Plan;
 use crate::valid::{Valid, ValidRedis};
 
@@ -68,8 +73,9 @@ impl fmt::Debug for Desired {
 pub fn desired(valid: &Valid, plan: &Plan) -> Desired {
     let Some(cluster) = valid.place.cluster() else { return Desired::default() };
     let source = Source { valid, plan, cluster };
-    let serving = plan.components.iter().filter(|component| component.kind != ComponentKind::Redis);
-    let redis = plan.components.iter().filter(|component| component.kind == ComponentKind::Redis);
+    let of_redis = |component: &&Component| component.kind == ComponentKind::Redis;
+    let redis = plan.components.iter().filter(of_redis);
+    let serving = || plan.components.iter().filter(|component| !of_redis(component));
     let stateful_sets = match &valid.redis {
         ValidRedis::Embedded(embedded) => {
             redis.map(|component| workload::stateful_set(source, component, embedded)).collect()
@@ -80,9 +86,20 @@ pub fn desired(valid: &Valid, plan: &Plan) -> Desired {
         service_accounts: vec![service::service_account(valid)],
         secrets: config::secrets(valid, plan),
         config_maps: config::config_maps(valid, plan),
+        persistent_volume_claims: valid
+            .workers()
+            .filter_map(|worker| storage::model_claim(valid, worker))
+            .collect(),
         services: service::services(valid, plan),
         stateful_sets,
-        deployments: serving.map(|component| workload::deployment(source, component)).collect(),
-        ..Desired::default()
+        deployments: serving().map(|component| workload::deployment(source, component)).collect(),
+        horizontal_pod_autoscalers: serving()
+            .filter_map(|component| scaling::autoscaler(valid, component))
+            .collect(),
+        pod_disruption_budgets: serving()
+            .filter_map(|component| disruption::budget(valid, component))
+            .collect(),
+        network_policies: network::policies(source),
+        service_monitors: monitoring::service_monitor(source).into_iter().collect(),
     }
 }

@@ -51,6 +51,8 @@ pub(crate) const OPERATOR: &str = "smallest-operator";
 
 /// Label of pods with the name of their Deployment, as the published chart has it.
 pub(crate) const LABEL_APP: &str = "app";
+/// Label that Kubernetes puts on every namespace, with its name.
+pub(crate) const LABEL_NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// Label of Services that metrics are read from, as the published chart has it.
 pub(crate) const LABEL_METRICS: &str = "metrics";
 /// Annotation of pods with a digest of all configuration that they read at their start.

@@ -8,7 +8,9 @@ mod local;
 
 use std::collections::BTreeSet;
 
-use crds::{Device, ExternalRedis, Gateway, Gpu, Model, Redis, Scaling, SecretKeyRef, SmallestDeployment, Worker};
+use crds::{
+    Device, ExternalRedis, Gateway, Gpu, Model, Redis, Scaling, SecretKeyRef, SmallestDeployment, Worker,
+};
 
 use crate::component::ComponentKind;
 use crate::names;

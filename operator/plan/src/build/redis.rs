@@ -102,7 +102,8 @@ fn config(valid: &Valid, embedded: &ValidEmbedded) -> String {
     if let Place::Cluster(_) = valid.place {
         lines.push(format!("dir {DATA}"));
     }
-    let appends = if embedded.persistence.is_some() && valid.place.cluster().is_some() { "yes" } else { "no" };
+    let appends =
+        if embedded.persistence.is_some() && valid.place.cluster().is_some() { "yes" } else { "no" };
     lines.push(format!("appendonly {appends}"));
     lines.extend(memory_limit(valid).map(|bytes| format!("maxmemory {bytes}")));
     if !embedded.auth {

@@ -2,8 +2,8 @@
 
 use crate::build::license_proxy::license_proxy;
 use crate::build::{milliseconds, serving_env};
-use crate::component::{Component, Container, EnvVar, Port, Probe, Role, Value, text};
 use crate::component::ComponentKind;
+use crate::component::{Component, Container, EnvVar, Port, Probe, Role, Value, text};
 use crate::names;
 use crate::place::Place;
 use crate::valid::{Valid, ValidWorker};

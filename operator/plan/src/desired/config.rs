@@ -37,11 +37,8 @@ pub(super) fn config_maps(valid: &Valid, plan: &Plan) -> Vec<ConfigMap> {
                 Content::Secret(_) => None,
             })
             .collect();
-        let map = ConfigMap {
-            metadata: meta(valid, component.kind),
-            data: Some(data),
-            ..ConfigMap::default()
-        };
+        let map =
+            ConfigMap { metadata: meta(valid, component.kind), data: Some(data), ..ConfigMap::default() };
         map.data.as_ref().is_some_and(|data| !data.is_empty()).then_some(map)
     };
     plan.components.iter().filter_map(of).collect()

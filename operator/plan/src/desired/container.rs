@@ -133,6 +133,7 @@ fn ports(program: &Program) -> Vec<ContainerPort> {
     let ports = program.ports.iter().map(|port| ContainerPort {
         name: Some(port.name.to_owned()),
         container_port: i32::from(port.number),
+        protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     });
     ports.collect()

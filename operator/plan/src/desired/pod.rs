@@ -121,4 +121,3 @@ fn spread(valid: &Valid, kind: ComponentKind) -> Vec<TopologySpreadConstraint> {
     };
     vec![over("kubernetes.io/hostname"), over("topology.kubernetes.io/zone")]
 }
-

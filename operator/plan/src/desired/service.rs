@@ -78,8 +78,7 @@ fn redis(valid: &Valid, number: u16) -> Service {
 /// somebody wants to look at.
 fn metrics_service(valid: &Valid, component: &Component) -> Option<Service> {
     let (name, number) = metrics_port(component)?;
-    let mut metadata =
-        named(valid, component.kind, names::metrics_service(&valid.name, component.kind));
+    let mut metadata = named(valid, component.kind, names::metrics_service(&valid.name, component.kind));
     metadata.labels.get_or_insert_default().insert(names::LABEL_METRICS.to_owned(), "true".to_owned());
     Some(Service {
         metadata,

@@ -139,10 +139,7 @@ fn models(valid: &Valid, worker: &ValidWorker) -> Volume {
 fn scratch(name: &str) -> Volume {
     Volume {
         name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            size_limit: Some(Quantity("1Gi".to_owned())),
-            medium: None,
-        }),
+        empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(Quantity("1Gi".to_owned())), medium: None }),
         ..Volume::default()
     }
 }

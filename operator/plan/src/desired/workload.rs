@@ -58,10 +58,8 @@ fn strategy(valid: &Valid, kind: ComponentKind) -> DeploymentStrategy {
     let max_unavailable = max_unavailable.unwrap_or(IntOrString::Int(0));
     let none = matches!(&max_unavailable, IntOrString::Int(0));
     let max_surge = max_surge.unwrap_or(IntOrString::Int(i32::from(none)));
-    strategy.rolling_update = Some(RollingUpdateDeployment {
-        max_surge: Some(max_surge),
-        max_unavailable: Some(max_unavailable),
-    });
+    strategy.rolling_update =
+        Some(RollingUpdateDeployment { max_surge: Some(max_surge), max_unavailable: Some(max_unavailable) });
     strategy
 }
 

@@ -3,6 +3,7 @@
 //! the difference before you commit it.
 
 mod example;
+mod objects;
 mod status;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_plan::local::{self, LocalRun};
-use operator_plan::{ClusterPlace, Documents, Fetched, LocalPlace, Observed, Place, Plan, SecretText};
+use operator_plan::{Documents, Fetched, LocalPlace, Observed, Place, Plan, SecretText};
 use serde::Serialize;
 
 /// The instant of all cases.
@@ -27,8 +28,12 @@ pub(crate) fn place() -> Place {
     })
 }
 
+pub(crate) fn secrets_and(documents: &Documents, place: Place) -> Fetched {
+    Fetched { secrets: documents.secrets.clone(), place }
+}
+
 pub(crate) fn planned(documents: &Documents, place: Place) -> Result<Plan, operator_plan::Invalid> {
-    let fetched = Fetched { secrets: documents.secrets.clone(), place };
+    let fetched = secrets_and(documents, place);
     let valid = operator_plan::validate(&documents.deployment, &fetched)?;
     let observed = Observed { redis_password: SecretText::new("generated") };
     Ok(operator_plan::plan(&valid, &observed, &now()))
@@ -97,8 +102,12 @@ fn cases() {
     let mut count = 0;
     for entry in fs::read_dir(&folder).expect("folder of cases") {
         let case = entry.expect("entry").path();
+        let name = case.file_name().expect("name").to_string_lossy().into_owned();
+        if name.starts_with("objects-") {
+            continue;
+        }
         let cr = fs::read_to_string(case.join("cr.yaml")).expect("cr.yaml");
-        let place = if case.ends_with("cluster") { Place::Cluster(ClusterPlace::default()) } else { place() };
+        let place = if name.starts_with("cluster") { Place::Cluster(objects::place(&name)) } else { place() };
         let found = serde_yaml::to_string(&record(&cr, &place)).expect("plain data");
         let file = case.join("desired.yaml");
         if update {

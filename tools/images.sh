@@ -175,6 +175,11 @@ stage() {
   mkdir -p "$context/$arch"
   if [ -n "$name" ]; then
     [ -e "target/$profile/$name" ] || die "target/$profile/$name is not built; run: $([ "$profile" = debug ] && echo tools/test.sh build || echo make build)"
+    case "$1" in
+      worker | worker-cuda)
+        readelf -d "target/$profile/$name" | grep -q libtorch_cpu ||
+          die "target/$profile/$name was built without libtorch; run: $([ "$profile" = debug ] && echo tools/test.sh build || echo make build)" ;;
+    esac
     mkdir -p "$context/$arch/bin"
     stripped "target/$profile/$name" "$context/$arch/bin/$name"
   fi

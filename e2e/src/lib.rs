@@ -4,6 +4,7 @@
 //! its processes when it is dropped. Tests wait for conditions ([`eventually`]), never for a time.
 
 pub mod clients;
+pub mod cluster;
 pub mod resource;
 pub mod samples;
 pub mod service;

@@ -1,0 +1,187 @@
+//! Every child that breaks is named by a condition, with what to do, within ten seconds.
+
+use e2e::cluster::resource::fake;
+use e2e::cluster::space::selector;
+use e2e::cluster::{Cluster, PATIENCE, Space, TOLD_WITHIN, in_namespace, wait};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use serde_json::{Value, json};
+
+/// A fault, and the condition that must tell of it.
+struct Fault {
+    name: &'static str,
+    changes: Value,
+    /// When its pod shows it; from then on the time counts. Without it, from the resource on.
+    shows: Option<fn(&Pod) -> bool>,
+    condition: &'static str,
+    reason: &'static str,
+    /// What the message must name.
+    names: &'static str,
+}
+
+fn faults() -> Vec<Fault> {
+    // Nothing but the workers and Redis, to be quick.
+    let of = |asr: Value| json!({"gateway": {"replicas": 0}, "asr": asr});
+    let mut wrong_digest = of(json!({}));
+    wrong_digest["images"] = json!({"worker": null});
+    wrong_digest["asr"]["models"] = json!([{
+        "name": "demo-asr", "url": "file:///usr/share/smallest/models/demo-asr", "sha256": "0".repeat(64),
+    }]);
+    let mut no_image = of(json!({}));
+    no_image["images"] = json!({"worker": "registry.invalid/smallestinc/no-such-image:0.0.1"});
+    let mut unreadable = of(json!({}));
+    unreadable["monitoring"] = json!({"logFilter": "gateway=loud"});
+    let little = json!({"resources": {"limits": {"memory": "12Mi"}, "requests": {"memory": "12Mi"}}});
+    vec![
+        Fault {
+            name: "no-license",
+            changes: json!({"license": {"offline": {"secretRef": {"name": "not-there"}}}}),
+            shows: None,
+            condition: "LicenseValid",
+            reason: "SecretMissing",
+            names: "not-there",
+        },
+        Fault {
+            name: "wrong-key",
+            changes: json!({"license": {"offline": {"secretRef": {"name": "license", "key": "no-such-key"}}}}),
+            shows: None,
+            condition: "LicenseValid",
+            reason: "SecretKeyMissing",
+            names: "no-such-key",
+        },
+        Fault {
+            name: "no-image",
+            changes: no_image,
+            shows: Some(|pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
+            condition: "ASRReady",
+            reason: "ImagePullFailed",
+            names: "no-such-image",
+        },
+        Fault {
+            name: "no-node",
+            changes: of(json!({"pod": {"nodeSelector": {"disk": "of-gold"}}})),
+            shows: Some(unschedulable),
+            condition: "ASRReady",
+            reason: "Unschedulable",
+            names: "node",
+        },
+        Fault {
+            name: "wrong-digest",
+            changes: wrong_digest,
+            shows: Some(runs),
+            condition: "ModelsReady",
+            reason: "ModelDigestMismatch",
+            names: "demo-asr",
+        },
+        Fault {
+            name: "crashes",
+            changes: unreadable,
+            shows: Some(|pod| waits_for(pod, &["CrashLoopBackOff"])),
+            condition: "ASRReady",
+            reason: "CrashLoop",
+            names: "RUST_LOG",
+        },
+        Fault {
+            name: "no-memory",
+            changes: of(json!({"pod": little})),
+            shows: Some(|pod| ended_by(pod, "OOMKilled")),
+            condition: "ASRReady",
+            reason: "OOMKilled",
+            names: "memory",
+        },
+        Fault {
+            name: "no-redis",
+            changes: json!({
+                "gateway": {"replicas": 1}, "redis": {"embedded": null, "external": {"url": "redis://not-there:6379"}},
+            }),
+            shows: None,
+            condition: "RedisReady",
+            reason: "RedisUnreachable",
+            names: "not-there",
+        },
+    ]
+}
+
+pub(crate) async fn a_condition_names_what_is_broken(cluster: &Cluster) -> anyhow::Result<()> {
+    in_namespace(cluster, "broken", async |space| {
+        let faults = faults();
+        let told = join_all(faults.iter().map(|fault| tell(space, fault))).await;
+        let failures: Vec<String> =
+            told.into_iter().filter_map(Result::err).map(|error| format!("{error:?}")).collect();
+        anyhow::ensure!(failures.is_empty(), "{}", failures.join("\n"));
+        mended(space).await
+    })
+    .await
+}
+
+async fn tell(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
+    space.deploy(&fake(fault.name, &fault.changes)?).await?;
+    if let Some(shows) = fault.shows {
+        let what = format!("the fault of {} shows", fault.name);
+        wait::until_all(
+            &space.api::<Pod>(),
+            &selector(fault.name, "asr"),
+            &what,
+            PATIENCE,
+            |pods: &[&Pod]| pods.iter().any(|pod| shows(pod)),
+        )
+        .await?;
+    }
+    let what = format!("is False because of {} and names {:?}", fault.reason, fault.names);
+    space
+        .told(fault.name, fault.condition, &what, TOLD_WITHIN, |condition| {
+            condition.status == "False"
+                && condition.reason == fault.reason
+                && condition.message.contains(fault.names)
+        })
+        .await?;
+    space.told(fault.name, "Ready", "is False", TOLD_WITHIN, |condition| condition.status == "False").await?;
+    Ok(())
+}
+
+/// What a user puts right is right at once: the Secret comes, and the deployment goes its way.
+async fn mended(space: &Space<'_>) -> anyhow::Result<()> {
+    let token = space.cluster.vendor.license(1.0)?;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "not-there"}, "stringData": {"license.jwt": token},
+    });
+    space.apply::<Secret>(&secret).await?;
+    space.ready("no-license").await?;
+    Ok(())
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref()).into_iter().flatten();
+    init.chain(status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten())
+}
+
+fn waits_for(pod: &Pod, reasons: &[&str]) -> bool {
+    let waiting =
+        containers(pod).filter_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    waiting.into_iter().any(|reason| reasons.contains(&reason))
+}
+
+fn ended_by(pod: &Pod, reason: &str) -> bool {
+    containers(pod).any(|container| {
+        let states = [container.state.as_ref(), container.last_state.as_ref()];
+        states
+            .into_iter()
+            .flatten()
+            .filter_map(|state| state.terminated.as_ref()?.reason.as_deref())
+            .any(|r| r == reason)
+    })
+}
+
+fn runs(pod: &Pod) -> bool {
+    let statuses =
+        pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+    statuses
+        .into_iter()
+        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
+fn unschedulable(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    conditions.into_iter().any(|one| one.type_ == "PodScheduled" && one.status == "False")
+}

@@ -1,0 +1,67 @@
+//! Deleting a deployment takes everything along but the model cache.
+
+use crds::SmallestDeployment;
+use e2e::cluster::PATIENCE;
+use e2e::cluster::resource::fake;
+use e2e::cluster::{Cluster, Space, in_namespace, wait};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::DeleteParams;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyhow::Result<()> {
+    in_namespace(cluster, "deletion", async |space| {
+        let cache = json!({"size": "1Gi", "persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"]}});
+        let scaling = json!({"minReplicas": 1, "maxReplicas": 2});
+        let changes = json!({"asr": {"cache": cache, "scaling": scaling}, "gateway": {"replicas": 2}});
+        space.deploy(&fake("demo", &changes)?).await?;
+        space.ready("demo").await?;
+        anyhow::ensure!(claims(space).await?.len() == 1, "the cache has a claim");
+
+        space.api::<SmallestDeployment>().delete("demo", &DeleteParams::default()).await?;
+        gone::<Deployment>(space).await?;
+        gone::<StatefulSet>(space).await?;
+        gone::<HorizontalPodAutoscaler>(space).await?;
+        gone::<PodDisruptionBudget>(space).await?;
+        gone::<NetworkPolicy>(space).await?;
+        gone::<Service>(space).await?;
+        gone::<ConfigMap>(space).await?;
+        gone::<Secret>(space).await?;
+        gone::<ServiceAccount>(space).await?;
+        gone::<Pod>(space).await?;
+        let left = claims(space).await?;
+        anyhow::ensure!(left.len() == 1, "the cache stays: {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until nothing of a kind is left of the deployment.
+async fn gone<K>(space: &Space<'_>) -> anyhow::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Send
+        + DeserializeOwned
+        + 'static,
+{
+    let what = format!("no {} of the deployment is left", K::kind(&()));
+    wait::until_all(&space.api::<K>(), "app.kubernetes.io/instance=demo", &what, PATIENCE, |all: &[&K]| {
+        all.is_empty()
+    })
+    .await?;
+    Ok(())
+}
+
+async fn claims(space: &Space<'_>) -> anyhow::Result<Vec<String>> {
+    let list = space.api::<PersistentVolumeClaim>().list(&kube::api::ListParams::default()).await?;
+    Ok(list.items.iter().map(ResourceExt::name_any).collect())
+}

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, Secret, Service,
-    ServiceAccount,
+    ServiceAccount, Volume,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -226,8 +226,13 @@ fn trim_pod(spec: PodSpec) -> PodSpec {
         restart_policy: container.restart_policy,
         ..Container::default()
     };
+    // Status names the claim that a pod waits for.
+    let claimed = |volumes: Vec<Volume>| {
+        volumes.into_iter().filter(|volume| volume.persistent_volume_claim.is_some()).collect()
+    };
     PodSpec {
         node_name: spec.node_name,
+        volumes: spec.volumes.map(claimed),
         containers: spec.containers.into_iter().map(container).collect(),
         init_containers: spec
             .init_containers

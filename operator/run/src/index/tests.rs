@@ -1,7 +1,7 @@
 //! Events in, keys to wake and what is known out.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     FieldsV1, ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
@@ -71,6 +71,27 @@ fn secret(name: &str, version: &str) -> ObjectMeta {
         resource_version: Some(version.to_owned()),
         ..ObjectMeta::default()
     }
+}
+
+#[test]
+fn of_a_pods_volumes_the_claims_are_kept() {
+    let index = Index::default();
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "p", "namespace": "ns", "uid": "uid-p", "labels": { (INSTANCE): "q" } },
+        "spec": {
+            "containers": [{ "name": "asr", "env": [{ "name": "A", "value": "b" }] }],
+            "volumes": [
+                { "name": "tmp", "emptyDir": {} },
+                { "name": "models", "persistentVolumeClaim": { "claimName": "shared" } },
+            ],
+        },
+    }))
+    .expect("pod");
+    index.put(pod);
+    let spec = index.children(&key()).pods[0].spec.clone().expect("spec");
+    let volumes: Vec<String> = spec.volumes.into_iter().flatten().map(|volume| volume.name).collect();
+    assert_eq!(volumes, ["models"]);
+    assert_eq!(spec.containers[0].env, None);
 }
 
 #[test]

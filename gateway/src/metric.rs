@@ -18,7 +18,7 @@ pub fn describe() {
     describe_counter!("gateway_messages_lost_total", "messages to workers given up in a long outage");
     describe_counter!("gateway_queue_errors_total", "failed calls of the queue, by reason");
     describe_gauge!("gateway_queue_up", "1 when the queue answered at the last look");
-    describe_gauge!("gateway_workers", "workers with a fresh heartbeat");
+    describe_gauge!("gateway_workers", "workers that take work");
     describe_gauge!("gateway_queue_depth", "work of the deployment that no worker has claimed, by kind");
     describe_gauge!(
         "gateway_queue_oldest_seconds",

@@ -152,7 +152,9 @@ pub fn standing(decision: &Decision, grace_period_active: bool, ends_ms: Option<
     match decision {
         Decision::Granted { valid_until_ms, .. } if grace_period_active => Standing {
             state: "GracePeriod",
-            message: Some("the license server is away: restore the way to it before the grace period ends".to_owned()),
+            message: Some(
+                "the license server is away: restore the way to it before the grace period ends".to_owned(),
+            ),
             expires_at_ms: *valid_until_ms,
         },
         Decision::Granted { .. } => Standing { state: "Valid", message: None, expires_at_ms: ends_ms },
@@ -218,7 +220,7 @@ fn refuse(license: &License, facts: &Facts<'_>) -> Option<Verdict> {
         let hosts = if license.development {
             "localhost and deployments named quickstart".to_owned()
         } else {
-             claims.hosts.join(", ")
+            claims.hosts.join(", ")
         };
         let message = format!("license {} is for {hosts}, and this host is {}", claims.jti, facts.host);
         return Some(deny(DenyReason::LicenseHostMismatch, message, Some(license.ends_ms())));

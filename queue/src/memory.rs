@@ -20,8 +20,8 @@ use crate::ids::{GatewayId, JobId, SessionId, WorkerId};
 use crate::job::{BatchJob, BatchReply};
 use crate::observe::{Mark, ObserverPort, Sight};
 use crate::port::{
-    ClaimedJob, ClaimedSession, Depth, GatewayPort, GatewayRecord, Held, Lost, QueueError, QueueLimits, SessionEnd,
-    WorkerPort, WorkerRecord,
+    ClaimedJob, ClaimedSession, Depth, GatewayPort, GatewayRecord, Held, Lost, QueueError, QueueLimits,
+    SessionEnd, WorkerPort, WorkerRecord,
 };
 use crate::session::{Segment, Session, SessionState, ToGateway, ToWorker};
 use crate::verdict::DeadLetter;

@@ -180,8 +180,7 @@ mod tests {
 
     #[test]
     fn readers_of_the_first_version_take_no_worker_for_ready_that_is_not() {
-        let record: First =
-            decode(&encode(&WorkerRecord::starting("wk-1".parse().unwrap(), "asr"))).unwrap();
+        let record: First = decode(&encode(&WorkerRecord::starting("wk-1".parse().unwrap(), "asr"))).unwrap();
         assert!(record.draining);
     }
 

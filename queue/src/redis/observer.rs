@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use ::redis::Value;
+use async_trait::async_trait;
 
 use super::claims::millis;
 use super::link::{Link, Timeouts};
@@ -99,7 +99,7 @@ fn read(component: &'static str, row: Value, mark: &mut Mark) -> Option<Componen
     let mut row = reply::array(row).into_iter();
     let mut numbers = [0_u64; 5];
     for number in &mut numbers {
-        *number = reply::number(row.next()?)?;
+        *number = reply::number(&row.next()?)?;
     }
     for _ in 0..3 {
         mark.0.push(reply::text(row.next()?)?);

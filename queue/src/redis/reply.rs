@@ -75,9 +75,9 @@ pub(super) fn bytes(value: Value) -> Option<Vec<u8>> {
 }
 
 /// A number that is not negative.
-pub(super) fn number(value: Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
-        Value::Int(number) => u64::try_from(number).ok(),
+        Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     }
 }

@@ -51,7 +51,10 @@ async fn both_lines_and_both_registers_are_seen_at_once(kind: Kind) {
     let sight = rig.observer.observe().await.unwrap();
     let [asr] = sight.components.as_slice() else { panic!("one component: {sight:?}") };
     assert_eq!((asr.component, asr.depth.batch, asr.depth.sessions, asr.held), ("asr", 1, 1, 1));
-    assert_eq!((asr.workers.as_slice(), asr.gateways.as_slice()), ([record(&worker)].as_slice(), [of_gateway].as_slice()));
+    assert_eq!(
+        (asr.workers.as_slice(), asr.gateways.as_slice()),
+        ([record(&worker)].as_slice(), [of_gateway].as_slice())
+    );
 }
 
 async fn a_worker_is_seen_from_the_start_of_its_program(kind: Kind) {
@@ -165,7 +168,8 @@ async fn one_observer_sees_several_components_of_its_deployment_and_no_other() {
 }
 
 async fn connect_tts(url: &str) -> queue::redis::RedisQueue {
-    let config = queue::redis::RedisConfig { component: "tts", ..crate::rig::config(url, "default/one", limits()) };
+    let config =
+        queue::redis::RedisConfig { component: "tts", ..crate::rig::config(url, "default/one", limits()) };
     queue::redis::RedisQueue::connect(&config).await.unwrap()
 }
 

@@ -141,7 +141,11 @@ fn progress(name: &str, got: u64, want: Option<u64>) -> String {
     let got_mib = got >> 20;
     match want.filter(|want| *want > 0) {
         Some(want) => {
-            format!("downloading {name}: {got_mib} of {} MiB ({} %)", want >> 20, got.saturating_mul(100) / want)
+            format!(
+                "downloading {name}: {got_mib} of {} MiB ({} %)",
+                want >> 20,
+                got.saturating_mul(100) / want
+            )
         }
         None => format!("downloading {name}: {got_mib} MiB"),
     }

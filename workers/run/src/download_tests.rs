@@ -118,7 +118,10 @@ async fn a_download_says_how_far_it_is() {
     let said = std::sync::Mutex::new(Vec::new());
     source.fetch(None, cache.path(), &|text| said.lock().unwrap().push(text)).await.unwrap();
     let said = said.into_inner().unwrap();
-    assert!(said.iter().any(|text| text.starts_with("downloading model.safetensors: 0 of 0 MiB")), "{said:?}");
+    assert!(
+        said.iter().any(|text| text.starts_with("downloading model.safetensors: 0 of 0 MiB")),
+        "{said:?}"
+    );
     assert_eq!(progress("x", 3 << 20, Some(12 << 20)), "downloading x: 3 of 12 MiB (25 %)");
     assert_eq!(progress("x", 3 << 20, None), "downloading x: 3 MiB");
 }

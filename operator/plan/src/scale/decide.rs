@@ -146,8 +146,10 @@ mod tests {
     fn idle_time_counts_from_the_last_sign_of_work() {
         let idle = read(waits(0, 0));
         let (since, end) = (5_000, 65_000);
-        let again =
-            |since| Decision { idle_since_ms: Some(since), step: Step::DecideAgain { at_ms: since + 60_000 } };
+        let again = |since| Decision {
+            idle_since_ms: Some(since),
+            step: Step::DecideAgain { at_ms: since + 60_000 },
+        };
         let unavailable = QueueView::Unavailable { reason: "QueueUnavailable", message: String::new() };
         for (name, (min, replicas), view, at, expected) in [
             ("the first idle look", (0, 1), &idle, (None, since), again(since)),

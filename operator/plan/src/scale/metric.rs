@@ -207,7 +207,10 @@ mod tests {
     fn what_nobody_knows_is_not_zero() {
         for (view, reason) in [
             (QueueView::NotRead, "NotRead"),
-            (QueueView::Unavailable { reason: "QueueUnavailable", message: String::new() }, "QueueUnavailable"),
+            (
+                QueueView::Unavailable { reason: "QueueUnavailable", message: String::new() },
+                "QueueUnavailable",
+            ),
         ] {
             for metric in Metric::ALL {
                 let unknown = metric.milli(&view, ComponentKind::Asr).unwrap_err();
@@ -240,7 +243,8 @@ mod tests {
             license: None,
         };
         let view = QueueView::Read(Reading { gateways: vec![gateway], ..Reading::default() });
-        let of = |metric: Metric| metric.milli(&view, ComponentKind::Gateway).map_err(|unknown| unknown.reason);
+        let of =
+            |metric: Metric| metric.milli(&view, ComponentKind::Gateway).map_err(|unknown| unknown.reason);
         assert_eq!(of(Metric::ActiveRequests), Ok(2_000));
         assert_eq!(of(Metric::ActiveStreams), Ok(3_000));
         assert_eq!(of(Metric::Load), Ok(5_000));

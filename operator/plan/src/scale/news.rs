@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn what_happened_is_told_at_once_and_numbers_later() {
-        let away = |message: &str| QueueView::Unavailable { reason: "QueueUnavailable", message: message.into() };
+        let away =
+            |message: &str| QueueView::Unavailable { reason: "QueueUnavailable", message: message.into() };
         let loading = |message: &str| {
             let mut worker = worker("a", 0);
             (worker.phase, worker.message) = (WorkerPhase::Downloading, Some(message.to_owned()));
@@ -93,7 +94,12 @@ mod tests {
             ("something waits", read(waits(0, 0)), read(waits(1, 0)), News::Now),
             ("nothing waits any more", read(waits(0, 1)), read(waits(0, 0)), News::Now),
             ("more waits", read(waits(1, 0)), read(waits(2, 0)), News::Later),
-            ("a stream more", read(at_work(&[worker("a", 1)])), read(at_work(&[worker("a", 2)])), News::Later),
+            (
+                "a stream more",
+                read(at_work(&[worker("a", 1)])),
+                read(at_work(&[worker("a", 2)])),
+                News::Later,
+            ),
             ("another worker", read(at_work(&[])), read(at_work(&[worker("a", 0)])), News::Now),
             ("another phase", loading("10 %"), read(at_work(&[worker("a", 0)])), News::Now),
             ("a download goes on", loading("10 %"), loading("20 %"), News::Later),

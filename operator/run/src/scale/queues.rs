@@ -82,10 +82,10 @@ struct State {
 impl Queues {
     /// None yet; the receiver gives the keys whose view changed in a way that status shows.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Key>) {
-        let (changed, changes) = mpsc::channel(CHANGES);
+        let (changed, told) = mpsc::channel(CHANGES);
         let (looked, _) = broadcast::channel(LOOKS);
         let shared = Shared { all: Mutex::default(), changed, looked, dials: Semaphore::new(DIALS) };
-        (Self { shared: Arc::new(shared) }, changes)
+        (Self { shared: Arc::new(shared) }, told)
     }
 
     /// Tells where a deployment's queue is; `None` when the deployment is gone. The same again changes nothing.

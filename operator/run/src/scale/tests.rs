@@ -1,13 +1,11 @@
 //! Queues and scaler on a real Redis, with an apiserver of a few lines.
 
-use std::future::Future;
-use std::sync::{Arc, Mutex};
+mod cluster;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use crds::Scaling;
-use http::{Method, Request, Response};
-use kube::client::Body;
 use operator_metrics::{MetricError, MetricSource as _, Selector};
 use operator_plan::scale::Metric;
 use operator_plan::{ComponentKind, QueueView, Reading, SecretText};
@@ -16,11 +14,12 @@ use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions};
 use queue::port::{GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
 use queue::testing::RedisServer;
-use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, watch};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::cluster::Cluster;
 use super::{Key, PodCost, QueueTarget, Queues, ScaleTarget, ScaledComponent, Scaler};
 
 /// Long enough for anything that must come.
@@ -83,100 +82,6 @@ async fn told(
         }
     };
     timeout(SOON, wait).await.expect("the change is told")
-}
-
-/// An apiserver that knows one Deployment's replicas and the costs of its pods.
-#[derive(Clone)]
-struct Cluster {
-    state: Arc<Mutex<State>>,
-    written: Arc<Notify>,
-}
-
-#[derive(Default)]
-struct State {
-    replicas: u32,
-    version: u32,
-    /// Bodies of all patches, with their paths.
-    patches: Vec<(String, Value)>,
-    /// Somebody else changes the replicas to this between the next read and its patch.
-    meanwhile: Option<u32>,
-}
-
-impl Cluster {
-    fn new(replicas: u32) -> Self {
-        let state = State { replicas, version: 1, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), written: Arc::default() }
-    }
-
-    fn client(&self) -> kube::Client {
-        let cluster = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| cluster.clone().answer(request));
-        kube::Client::new(service, "default")
-    }
-
-    fn answer(
-        self,
-        request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Body>, std::io::Error>> + Send {
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
-            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let (code, answer) = self.decide(&parts.method, parts.uri.path(), body);
-            self.written.notify_one();
-            let response = Response::builder().status(code).header("content-type", "application/json");
-            Ok(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
-        }
-    }
-
-    fn decide(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
-        let mut state = self.state.lock().unwrap();
-        if *method == Method::GET {
-            let answer = state.scale();
-            if let Some(replicas) = state.meanwhile.take() {
-                state.replicas = replicas;
-                state.version += 1;
-            }
-            return (200, answer);
-        }
-        state.patches.push((path.to_owned(), body.clone()));
-        if path.contains("/pods/") {
-            return (
-                200,
-                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {} }),
-            );
-        }
-        if body["metadata"]["resourceVersion"] != state.version.to_string() {
-            return (
-                409,
-                json!({ "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "" }),
-            );
-        }
-        state.replicas = u32::try_from(body["spec"]["replicas"].as_u64().unwrap()).unwrap();
-        state.version += 1;
-        (200, state.scale())
-    }
-
-    /// Waits until the apiserver is as it should be.
-    async fn until(&self, right: impl Fn(&State) -> bool) {
-        let wait = async {
-            while !right(&self.state.lock().unwrap()) {
-                self.written.notified().await;
-            }
-        };
-        timeout(SOON, wait).await.expect("it is written");
-    }
-}
-
-impl State {
-    fn scale(&self) -> Value {
-        json!({
-            "kind": "Scale",
-            "apiVersion": "autoscaling/v1",
-            "metadata": { "name": "quickstart-asr", "namespace": "speech", "resourceVersion": self.version.to_string() },
-            "spec": { "replicas": self.replicas },
-        })
-    }
 }
 
 fn component(replicas: u32, idle_seconds: u32) -> ScaledComponent {
@@ -315,6 +220,16 @@ async fn whoever_was_faster_wins() {
 }
 
 #[tokio::test]
+async fn an_apiserver_that_fails_is_asked_again() {
+    let cluster = Cluster::new(0);
+    cluster.state.lock().unwrap().failures = 2;
+    let rig = Rig::new(&cluster, component(0, 600)).await;
+    submit(&rig.queue).await;
+    cluster.until(|state| state.replicas == 1).await;
+    assert_eq!(cluster.state.lock().unwrap().failures, 0);
+}
+
+#[tokio::test]
 async fn a_standby_writes_nothing_until_it_leads() {
     let cluster = Cluster::new(0);
     let mut rig = Rig::new(&cluster, component(0, 600)).await;
@@ -366,9 +281,9 @@ async fn the_emptiest_pods_go_first_and_nothing_is_written_at_rest() {
     };
     rig.queue.heartbeat(&record, &Held::default()).await.unwrap();
     cluster.until(|state| !state.patches.is_empty()).await;
-    let (path, patch) = cluster.state.lock().unwrap().patches[0].clone();
+    let (path, body) = cluster.state.lock().unwrap().patches[0].clone();
     assert_eq!(path, "/api/v1/namespaces/speech/pods/quickstart-asr-b");
-    assert_eq!(patch["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"], "8");
+    assert_eq!(body["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"], "8");
     // The cluster shows it, and another look finds it as it should be.
     busy.pods[1].cost = Some(8);
     rig.scaler.set(&key(), Some(ScaleTarget { components: vec![busy] }));

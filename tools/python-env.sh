@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Prepares the Python of the tests and benchmarks: the pinned reference (transformers, torch) and, for `bench`, its peers.
+# Prepares the Python of the tests and benchmarks: the pinned reference (transformers, torch), for `bench` its peers
+# too, and for `clients` the clients that the whole-path tests use.
 #
-#   tools/python-env.sh [parity|bench]          the environment; parity is the default
-#   tools/python-env.sh --lock [parity|bench]   resolves requirements anew and rewrites the lock files
+#   tools/python-env.sh [parity|bench|clients]          the environment; parity is the default
+#   tools/python-env.sh --lock [parity|bench|clients]   resolves requirements anew and rewrites the lock files
 #
 # The last line of standard output is the environment's python; everything else goes to standard error.
 # Safe to run twice: a finished environment is only named. It lies outside the checkout, in
 # ${SMALLEST_CACHE:-$HOME/.cache/smallest}/python-<hash of the lock>, so a changed lock gives a new one.
-# Size: about 6 GB, because PyPI's torch for Linux does not import without its CUDA libraries. No GPU is needed.
+# Size: about 6 GB, because PyPI's torch for Linux does not import without its CUDA libraries; `clients` 80 MB. No GPU
+# is needed.
 set -euo pipefail
 
 say() { printf 'python-env: %s\n' "$*" >&2; }
@@ -17,20 +19,20 @@ lock_only=no
 kind=parity
 for argument in "$@"; do
   case "$argument" in
-    parity | bench) kind=$argument ;;
+    parity | bench | clients) kind=$argument ;;
     --lock) lock_only=yes ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) die "unknown argument '$argument'; try parity, bench or --lock" ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) die "unknown argument '$argument'; try parity, bench, clients or --lock" ;;
   esac
 done
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/python" && pwd)"
 files=("$here/requirements.txt")
 lock="$here/requirements.lock"
-if [ "$kind" = bench ]; then
-  files+=("$here/requirements-bench.txt")
-  lock="$here/requirements-bench.lock"
-fi
+case "$kind" in
+  bench) files+=("$here/requirements-bench.txt") lock="$here/requirements-bench.lock" ;;
+  clients) files=("$here/requirements-clients.txt") lock="$here/requirements-clients.lock" ;;
+esac
 cache="${SMALLEST_CACHE:-$HOME/.cache/smallest}"
 base="${PYTHON:-python3}"
 mkdir -p "$cache"
@@ -63,7 +65,7 @@ directory="$cache/python-$hash"
 exec 9>"$cache/.python-$hash.lock"
 flock 9
 if [ ! -e "$directory/.ready" ]; then
-  say "installing the $kind environment into $directory (about 3 GB to download)"
+  say "installing the $kind environment into $directory (to download: 20 MB for clients, else about 3 GB)"
   install "$directory" "$lock"
   touch "$directory/.ready"
 fi

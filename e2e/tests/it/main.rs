@@ -4,6 +4,7 @@ mod bad_input;
 mod clients;
 mod license;
 mod model_files;
+mod openai_sdk;
 mod processes;
 mod quickstart;
 mod redis_stopped;

@@ -26,7 +26,7 @@ pub use pod::{Lifecycle, PodOptions, Scaling, SecretKeyRef};
 pub use read::{Problem, crd, read, reference};
 pub use redis::{EmbeddedRedis, ExternalRedis, Persistence, Redis, RedisTls, Toggle};
 pub use status::{
-    ComponentStatus, Endpoints, LicenseStatus, ModelStatus, QueueStatus, ScaleDecision,
+    ComponentStatus, Endpoints, Fault, LicenseStatus, ModelStatus, QueueStatus, ScaleDecision,
     SmallestDeploymentStatus, StreamsStatus,
 };
 pub use worker::{

@@ -79,8 +79,22 @@ pub struct ComponentStatus {
     /// Label selector of its pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+    /// What keeps replicas from being ready; stays until they are, or until something comes of a new attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// `ready/wanted`, for people.
     pub summary: String,
+}
+
+/// What is wrong with a component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Fault {
+    /// A stable word, such as `OOMKilled`.
+    pub reason: String,
+    /// Which pod it is, what is so, and what to do.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// Live streams.

@@ -13,6 +13,7 @@
 
 mod component;
 mod container;
+mod fault;
 mod found;
 mod license;
 mod model;

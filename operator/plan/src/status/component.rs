@@ -1,12 +1,13 @@
 //! One component of the resource: its workload and its pods → its condition, its numbers, what keeps it back.
 
-use crds::{ComponentStatus, Scaling, SmallestDeployment};
+use crds::{ComponentStatus, Fault, Scaling, SmallestDeployment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::fault;
 use super::found::Found;
 use super::pod::{self, Around};
 use super::reason;
-use super::text::count;
+use super::text::{MAX_MESSAGE, count, cut};
 use super::trouble::{Class, Trouble, Truth, Verdict};
 use super::workload::Workload;
 use crate::component::ComponentKind;
@@ -59,6 +60,17 @@ impl Scene<'_> {
         reading.component(kind).map_or(&[], |component| &component.workers)
     }
 
+    /// What the former status shows of a component.
+    pub(super) fn former(&self, kind: ComponentKind) -> Option<&ComponentStatus> {
+        let status = self.deployment.status.as_ref()?;
+        match kind {
+            ComponentKind::Gateway => status.gateway.as_ref(),
+            ComponentKind::Asr => status.asr.as_ref(),
+            ComponentKind::Tts => status.tts.as_ref(),
+            ComponentKind::Redis | ComponentKind::LicenseProxy => None,
+        }
+    }
+
     /// Reason of a condition in the former status.
     pub(super) fn former_reason(&self, type_: &str) -> Option<&str> {
         let status = self.deployment.status.as_ref()?;
@@ -84,6 +96,7 @@ pub(super) fn part(kind: ComponentKind, scene: Scene<'_>) -> Part {
         return Part { kind, workload: None, verdict, trouble: None };
     };
     let trouble = if workload.complete() { None } else { trouble(kind, &workload, scene) };
+    let trouble = trouble.map(|new| fault::remembered(kind, &new, scene).unwrap_or(new));
     let verdict = verdict(kind, &workload, trouble.as_ref(), scene);
     Part { kind, workload: Some(workload), verdict, trouble }
 }
@@ -172,6 +185,10 @@ impl Part {
             updated_replicas: workload.updated,
             wanted_replicas: workload.wanted,
             selector: workload.selector.clone(),
+            fault: self.failing().map(|trouble| Fault {
+                reason: trouble.reason.to_owned(),
+                message: cut(&trouble.message, MAX_MESSAGE),
+            }),
             summary: format!("{}/{}", workload.ready, workload.wanted),
         })
     }

@@ -3,6 +3,7 @@
 use crds::{Model, ModelStatus};
 
 use super::component::{Part, Scene};
+use super::fault::OF_MODELS;
 use super::reason;
 use super::text::{piece, tens_of_percent};
 use super::trouble::{Trouble, Truth, Verdict};
@@ -104,7 +105,9 @@ struct Tally {
 
 fn state(part: &Part, scene: Scene<'_>, tally: &Tally) -> (Truth, &'static str, String) {
     let Tally { ready, wanted, others } = *tally;
-    let held = scene.workers(part.kind).iter().filter_map(trouble).min();
+    // A fault that is remembered comes before the next attempt.
+    let fault = part.failing().filter(|fault| OF_MODELS.contains(&fault.reason)).cloned();
+    let held = fault.or_else(|| scene.workers(part.kind).iter().filter_map(trouble).min());
     if others > 0 {
         let text =
             format!("{wanted} of {ready} ready workers serve the digest asked for, {others} another one");

@@ -7,6 +7,7 @@
 //!   CD and Helm 4 wait while the former is there and give up at the latter.
 
 use super::component::Part;
+use super::fault;
 use super::found::{ApplyFailureKind, Found};
 use super::reason;
 use super::text::piece;
@@ -117,7 +118,9 @@ impl Whole<'_> {
                 wrong.push((trouble.reason.to_owned(), tell(part.kind, &trouble.message)));
             }
         }
-        let models = self.models.filter(|models| models.is(Truth::False) && failed(&models.reason));
+        let models = self
+            .models
+            .filter(|models| models.is(Truth::False) && fault::OF_MODELS.contains(&models.reason.as_str()));
         let models = models.filter(|models| !known(&wrong, &models.reason));
         wrong.extend(models.map(|models| entry("models", models)));
         wrong.extend(self.blind.map(|blind| entry("scaling", blind)));
@@ -203,18 +206,6 @@ impl Whole<'_> {
             ),
         })
     }
-}
-
-/// Models that fail, as against those that are on their way.
-fn failed(word: &str) -> bool {
-    let fails = [
-        reason::MODEL_DOWNLOAD_FAILED,
-        reason::MODEL_DIGEST_MISMATCH,
-        reason::MODEL_NOT_FOUND,
-        reason::MODEL_CACHE_NOT_WRITABLE,
-        reason::MODEL_LOAD_FAILED,
-    ];
-    fails.contains(&word)
 }
 
 fn tell(kind: ComponentKind, message: &str) -> String {

@@ -146,12 +146,7 @@ fn decided(part: &Part, former: &SmallestDeploymentStatus, scene: Scene<'_>) -> 
     if known.any(|known| known.by == AUTOSCALER && known.time >= time) {
         return None;
     }
-    let numbers = match part.kind {
-        ComponentKind::Gateway => former.gateway.as_ref(),
-        ComponentKind::Asr => former.asr.as_ref(),
-        ComponentKind::Tts => former.tts.as_ref(),
-        ComponentKind::Redis | ComponentKind::LicenseProxy => None,
-    };
+    let numbers = scene.former(part.kind);
     // It is seen at once, when both numbers still stand side by side, or later, when the status has the former one.
     let to = u32::try_from(status.desired_replicas).ok()?;
     let current = status.current_replicas.and_then(|current| u32::try_from(current).ok());

@@ -155,3 +155,30 @@ fn times_move_only_with_the_status_of_their_condition() {
     };
     assert_ne!(asr(&first).reason, asr(&second).reason, "the reason changed, the time did not");
 }
+
+fn condition<'a>(status: &'a SmallestDeploymentStatus, type_: &str) -> &'a Condition {
+    status.conditions.iter().find(|condition| condition.type_ == type_).expect("condition")
+}
+
+/// A worker that cannot load its model tries again and again, and at times its container is restarted.
+#[test]
+fn a_fault_stays_said_through_all_attempts_until_something_comes_of_one() {
+    let (_, input) = cases().into_iter().find(|(name, _)| name == "model-load-failed").expect("case");
+    let mut objects = given::read(&input).expect("case");
+    let first = status(&objects);
+    objects.deployment.status = Some(first.clone());
+    for phase in ["Loading", "Failed", "Starting", "Downloading", "WarmingUp", "Failed"] {
+        let said = if phase == "Failed" { "failed to run the model: CUDA out of memory" } else { "trying" };
+        objects.given.set_worker(phase, said);
+        let next = status(&objects);
+        assert_eq!(operator_plan::notes(objects.deployment.status.as_ref(), &next), [], "{phase}");
+        assert_eq!(condition(&next, "Degraded"), condition(&first, "Degraded"), "{phase}");
+        assert_eq!(condition(&next, "ModelsReady").reason, "ModelLoadFailed", "{phase}");
+        objects.deployment.status = Some(next);
+    }
+    objects.given.set_worker("Downloading", "3 of 12 MiB (25 %)");
+    assert_eq!(condition(&status(&objects), "Degraded").status, "False", "something comes of it");
+    objects.given.set_worker("Loading", "trying");
+    objects.deployment.metadata.generation = Some(2);
+    assert_eq!(condition(&status(&objects), "Degraded").status, "False", "another spec, another fault");
+}

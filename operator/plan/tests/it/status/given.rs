@@ -202,6 +202,13 @@ impl GivenText {
         Given { now, queue: self.queue.view(), applied, decisions: self.decisions.clone() }
     }
 
+    /// Another word of the one ASR worker.
+    pub(super) fn set_worker(&mut self, phase: &str, message: &str) {
+        let worker = &mut self.queue.asr.as_mut().expect("a queue of ASR").workers[0];
+        phase.clone_into(&mut worker.phase);
+        worker.message = Some(message.to_owned());
+    }
+
     pub(super) fn set_now(&mut self, now: &str) {
         now.clone_into(&mut self.now);
     }

@@ -87,6 +87,9 @@ cache:
 {{- with $values.port }}
 port: {{ . | int }}
 {{- end }}
+{{- with $values.updateStrategy }}
+updateStrategy: {{ merge (dict) . (dict "type" "RollingUpdate") | toJson }}
+{{- end }}
 {{ include "smallest.common" (list $root $kind (index . 2)) }}
 {{- end }}
 
@@ -101,7 +104,7 @@ port: {{ . | int }}
 {{- /* A number in `spec` wins over the ones here: a component has either replicas or scaling. */}}
 {{- if or (hasKey $own "replicas") (hasKey $own "scaling") }}
 {{- else if and $root.Values.scaling.auto.enabled (dig "enabled" true $hpa) }}
-scaling: {{ pick $hpa "minReplicas" "maxReplicas" "targetActiveRequests" "targetQueueDepth" "idleSeconds" "scaleUpStabilizationWindowSeconds" "scaleDownStabilizationWindowSeconds" | toJson }}
+scaling: {{ pick $hpa "minReplicas" "maxReplicas" "targetActiveRequests" "targetQueueDepth" "idleSeconds" "scaleUpStabilizationWindowSeconds" "scaleDownStabilizationWindowSeconds" "behavior" | toJson }}
 {{- else if regexMatch "^[0-9]+$" (get $root.Values.scaling.replicas $key | toString) }}
 replicas: {{ get $root.Values.scaling.replicas $key | int }}
 {{- end }}

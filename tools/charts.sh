@@ -13,10 +13,14 @@ cd "$(dirname "$0")/.."
 
 die() { printf 'charts: %s\n' "$*" >&2; exit 1; }
 
-# program NAME: where it is.
+# program NAME: where it is. Status 3 when this machine can neither have nor build it.
 program() {
+  local status=0
   command -v "$1" 2>/dev/null && return
-  tools/cluster.sh build >&2 || die "$1 is not installed, and cannot be built; name one in \$${1^^}"
+  command -v go >/dev/null 2>&1 || return 3
+  tools/cluster.sh build >&2 || status=$?
+  [ "$status" != 3 ] || return 3
+  [ "$status" = 0 ] || die "$1 is not installed, and building it failed; name one in \$${1^^}"
   # shellcheck source=e2e/cluster/lib.sh
   (. e2e/cluster/lib.sh && echo "$cluster_bin/$1")
 }
@@ -27,6 +31,13 @@ case "${1:-}" in
   -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) die "unknown argument '$1'; try --update or --dry-run" ;;
 esac
-HELM="${HELM:-$(program helm)}"
+status=0
+HELM="${HELM:-$(program helm)}" || status=$?
+if [ "$status" = 3 ]; then
+  echo "charts: skipped: Helm is not installed, and this machine cannot build it; name one in \$HELM"
+  echo "test result: skipped. 0 passed; 0 failed; 1 ignored" # as tools/test.sh counts
+  exit 0
+fi
+[ "$status" = 0 ] || exit 1
 export HELM
 exec "${PYTHON:-python3}" tools/charts.py "$@"

@@ -19,7 +19,7 @@ pub(crate) async fn the_last_good_pods_stay(cluster: &Cluster) -> anyhow::Result
         let auth = json!({"gateway": {"auth": {"allowAnonymous": null, "secretRef": {"name": "no-keys"}}}});
         space.change("demo", &auth).await?;
         let told = space
-            .told("demo", "Ready", "names the Secret", TOLD_WITHIN, |condition| {
+            .told("demo", "Degraded", "names the Secret", TOLD_WITHIN, |condition| {
                 condition.message.contains("no-keys")
             })
             .await?;
@@ -35,7 +35,9 @@ pub(crate) async fn the_last_good_pods_stay(cluster: &Cluster) -> anyhow::Result
         // The license Secret goes away under a running service.
         space.api::<Secret>().delete(LICENSE, &DeleteParams::default()).await?;
         space
-            .told("demo", "LicenseValid", "is False", TOLD_WITHIN, |condition| condition.status == "False")
+            .told("demo", "Degraded", "names the Secret", TOLD_WITHIN, |condition| {
+                condition.status == "True" && condition.message.contains(LICENSE)
+            })
             .await?;
         assert_eq!(uids(space).await?, good);
         space.license(LICENSE, &space.cluster.vendor.license(30.0)?).await?;

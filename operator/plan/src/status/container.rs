@@ -138,6 +138,10 @@ impl Seat<'_> {
 
     fn start(self, message: &str) -> Trouble {
         let said = piece(message);
+        // The limit is too low even for the container runtime's own first process.
+        if said.contains("OOM-killed") {
+            return self.out_of_memory();
+        }
         Trouble::failing(reason::CONTAINER_START_FAILED, format!("{self} cannot start: {said}"))
     }
 

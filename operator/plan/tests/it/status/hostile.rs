@@ -1,11 +1,15 @@
 //! Children of unexpected shapes: whatever a cluster hands out, a status comes out, within its bounds.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{cases, given, judge, status};
+
+/// Read once: every run takes one of them.
+static CASES: LazyLock<Vec<(String, String)>> = LazyLock::new(cases);
 
 /// One change of a document: where, and to what.
 type Change = (prop::sample::Index, prop::sample::Index, u8);
@@ -83,8 +87,7 @@ proptest! {
         case in any::<prop::sample::Index>(),
         changes in prop::collection::vec(any::<Change>(), 1..12),
     ) {
-        let cases = cases();
-        let (name, input) = case.get(&cases);
+        let (name, input) = case.get(&CASES);
         let mut documents = given::documents(input).expect("case");
         for one in &changes {
             change(&mut documents, one);

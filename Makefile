@@ -50,8 +50,12 @@ fmt: ## Formats the Rust code
 generate: ## Writes the generated files that are committed (custom resource definitions)
 	@tools/generated.sh
 
-.PHONY: bench bench-asr bench-gateway bench-queue bench-engine bench-gpu
-bench: bench-queue bench-gateway bench-engine bench-asr ## Measures everything below on this machine; rows go to target/bench/*.jsonl
+.PHONY: images
+images: build ## Builds the container images with podman, buildah or docker
+	@tools/images.sh --profile release
+
+.PHONY: bench bench-asr bench-gateway bench-queue bench-engine bench-operator bench-gpu
+bench: bench-queue bench-gateway bench-engine bench-asr bench-operator ## Measures everything below on this machine; rows go to target/bench/*.jsonl
 bench-asr: build ## Measures the service: live streams, latency, batch speed, error rate
 	@tools/bench-asr.sh
 bench-gateway: setup ## Measures what gateway and Redis add to a chunk, client to client
@@ -60,6 +64,10 @@ bench-queue: setup ## Measures what Redis adds to a chunk
 	@tools/bench-queue.sh
 bench-engine: setup ## Measures the model's step beside Hugging Face, ONNX Runtime and OpenVINO
 	@tools/bench-engine.sh
+bench-operator: setup ## Measures the operator: 1,000 resources, writes at rest, reaction to queued work (root, Linux)
+	@tools/setup.sh --cluster
+	@tools/bench-operator.sh
+	@tools/bench-scale.sh
 bench-gpu: setup ## Measures the same on a CUDA GPU, where there is one
 	@tools/bench-gpu.sh
 

@@ -23,10 +23,10 @@ found=""
 for crate in crds operator-plan gateway license-proxy cli telemetry queue workers-batch workers-engine; do
   if tree "$crate" | grep -qxE 'kube-client|kube-runtime'; then found="$found$crate holds a Kubernetes client"$'\n'; fi
 done
-verdict "(b) only operator-run holds a Kubernetes client" "$found"
+verdict "(b) only operator-run and operator-metrics hold a Kubernetes client" "$found"
 
 found=""
-for crate in proto queue telemetry gateway workers-engine workers-batch workers-run crds operator-plan operator-run license-proxy cli e2e; do
+for crate in proto queue telemetry gateway workers-engine workers-batch workers-run crds operator-plan operator-metrics operator-run license-proxy cli e2e; do
   if tree "$crate" | grep -qxE 'tch|torch-sys'; then found="$found$crate links libtorch"$'\n'; fi
 done
 [ -n "$(tree workers-torch | grep -x torch-sys)" ] || found="${found}workers-torch does not link libtorch"$'\n'

@@ -100,7 +100,8 @@ impl Authorizer for Reviews {
         if let Some(allowed) = self.known(&key) {
             return Ok(allowed);
         }
-        let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
+        let answer =
+            self.api.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
         let allowed = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
         self.remember(key, allowed);
         Ok(allowed)

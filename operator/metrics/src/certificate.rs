@@ -9,8 +9,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::tz::TimeZone;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
@@ -74,7 +74,8 @@ impl Serving {
         leaf.use_authority_key_identifier_extension = true;
         leaf.distinguished_name.push(DnType::CommonName, "smallest-operator");
         for params in [&mut authority, &mut leaf] {
-            let ((year, month, date), (last_year, last_month, last_date)) = (day(now - SKEW), day(now + LASTS));
+            let ((year, month, date), (last_year, last_month, last_date)) =
+                (day(now - SKEW), day(now + LASTS));
             params.not_before = date_time_ymd(year, month, date);
             params.not_after = date_time_ymd(last_year, last_month, last_date);
         }
@@ -183,7 +184,9 @@ mod tests {
         let second = Serving::make(&served, Some(&first.authorities), now).unwrap();
         let third = Serving::make(&served, Some(&second.authorities), now).unwrap();
         assert_eq!([&first, &second, &third].map(|serving| count(&serving.authorities)), [1, 2, 2]);
-        let der = |bundle: &str| Pem::iter_from_buffer(bundle.as_bytes()).map(|pem| pem.unwrap().contents).collect::<Vec<_>>();
+        let der = |bundle: &str| {
+            Pem::iter_from_buffer(bundle.as_bytes()).map(|pem| pem.unwrap().contents).collect::<Vec<_>>()
+        };
         assert_eq!(der(&third.authorities)[1], der(&second.authorities)[0]);
         assert!(!format!("{first:?}").contains("PRIVATE"));
     }

@@ -14,7 +14,9 @@ pub enum Refusal {
     #[error("failed to authenticate: {0}")]
     Unauthenticated(String),
     /// Not known yet whom to believe.
-    #[error("failed to authenticate: the apiserver's ConfigMap extension-apiserver-authentication was not read yet")]
+    #[error(
+        "failed to authenticate: the apiserver's ConfigMap extension-apiserver-authentication was not read yet"
+    )]
     NotSetUp,
     /// Not allowed.
     #[error("failed to authorize: user {user:?} may not {what}")]

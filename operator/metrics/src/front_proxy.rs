@@ -21,6 +21,11 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// Groups and extras that are read of one request.
 const MOST_HEADERS: usize = 256;
 
+/// Groups that everybody belongs to, known or not, and the name of those who are not.
+const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
+
 /// Whom the apiserver says it is, and where it writes its callers' names.
 #[derive(Debug)]
 pub struct FrontProxy {
@@ -66,7 +71,8 @@ impl FrontProxy {
     pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let key = "requestheader-client-ca-file";
         let refuse = |detail: String| ConfigError { key, detail };
-        let pem = data.get(key).ok_or_else(|| refuse("is missing: the apiserver has no front proxy".to_owned()))?;
+        let pem =
+            data.get(key).ok_or_else(|| refuse("is missing: the apiserver has no front proxy".to_owned()))?;
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let authority = authority.map_err(|error| refuse(format!("is no PEM: {error:?}")))?;
@@ -87,7 +93,12 @@ impl FrontProxy {
     }
 
     /// The user of a request on a connection with these certificates; else why nobody is believed.
-    pub fn user(&self, peer: &[CertificateDer<'_>], headers: &HeaderMap, now: UnixTime) -> Result<User, String> {
+    pub fn user(
+        &self,
+        peer: &[CertificateDer<'_>],
+        headers: &HeaderMap,
+        now: UnixTime,
+    ) -> Result<User, String> {
         let Some((certificate, intermediates)) = peer.split_first() else {
             return Err("no client certificate: only the apiserver is answered, ask through it".to_owned());
         };
@@ -103,12 +114,8 @@ impl FrontProxy {
         };
         let name = first(&self.username_headers).ok_or("the apiserver named no user")?;
         let groups = self.group_headers.iter().flat_map(|name| texts(headers, name));
-        Ok(User {
-            name,
-            uid: first(&self.uid_headers),
-            groups: groups.take(MOST_HEADERS).collect(),
-            extra: self.extra(headers),
-        })
+        let groups = with_everybody(&name, groups.take(MOST_HEADERS).collect());
+        Ok(User { name, uid: first(&self.uid_headers), groups, extra: self.extra(headers) })
     }
 
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
@@ -134,6 +141,16 @@ impl User {
     }
 }
 
+/// Who is known belongs to `system:authenticated`, whether the apiserver writes that into the headers or not: for its own
+/// questions (discovery, `OpenAPI`) it does not.
+fn with_everybody(user: &str, mut groups: Vec<String>) -> Vec<String> {
+    let said = groups.iter().any(|group| matches!(group.as_str(), AUTHENTICATED | UNAUTHENTICATED));
+    if !said && user != ANONYMOUS {
+        groups.push(AUTHENTICATED.to_owned());
+    }
+    groups
+}
+
 fn list(
     data: &BTreeMap<String, String>,
     key: &'static str,
@@ -144,7 +161,10 @@ fn list(
 }
 
 fn texts<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = String> + use<'a> {
-    headers.get_all(name.to_ascii_lowercase()).iter().filter_map(|value| Some(value.to_str().ok()?.to_owned()))
+    headers
+        .get_all(name.to_ascii_lowercase())
+        .iter()
+        .filter_map(|value| Some(value.to_str().ok()?.to_owned()))
 }
 
 fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
@@ -159,16 +179,9 @@ fn unescape(key: &str) -> String {
     let mut rest = key.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         let code = (byte == b'%').then(|| std::str::from_utf8(after.get(..2)?).ok()).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
+        let escaped = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        bytes.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -176,6 +189,20 @@ fn unescape(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_who_is_known_is_authenticated() {
+        for (user, groups, expected) in [
+            ("system:aggregator", vec![], vec![AUTHENTICATED]),
+            ("hpa", vec!["a"], vec!["a", AUTHENTICATED]),
+            ("hpa", vec![AUTHENTICATED, "a"], vec![AUTHENTICATED, "a"]),
+            (ANONYMOUS, vec![UNAUTHENTICATED], vec![UNAUTHENTICATED]),
+            (ANONYMOUS, vec![], vec![]),
+        ] {
+            let groups = groups.into_iter().map(str::to_owned).collect();
+            assert_eq!(with_everybody(user, groups), expected, "{user}");
+        }
+    }
 
     #[test]
     fn escaped_keys_are_read() {
@@ -193,11 +220,15 @@ mod tests {
 
     #[test]
     fn a_config_map_that_cannot_be_used_says_what_is_wrong() {
-        let with = |pem: Option<&str>| pem.map(|pem| ("requestheader-client-ca-file".to_owned(), pem.to_owned()));
+        let with =
+            |pem: Option<&str>| pem.map(|pem| ("requestheader-client-ca-file".to_owned(), pem.to_owned()));
         for (data, part) in [
             (with(None), "is missing"),
             (with(Some("")), "holds no authority"),
-            (with(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")), "holds no authority"),
+            (
+                with(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")),
+                "holds no authority",
+            ),
         ] {
             let error = FrontProxy::parse(&data.into_iter().collect()).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

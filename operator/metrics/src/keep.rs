@@ -128,7 +128,8 @@ async fn look(client: &kube::Client, from: &CertificateFrom) -> Result<Serving, 
     match from {
         CertificateFrom::Folder(folder) => of_folder(folder).await,
         CertificateFrom::Operator { namespace, secret, service, api_service } => {
-            let names = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
+            let names =
+                [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
             let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
             let serving = ensure(&secrets, secret, &names, Timestamp::now()).await?;
             announce(client, api_service, &serving).await?;
@@ -162,11 +163,8 @@ pub async fn ensure(
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let written = match found {
         None => {
-            let metadata = ObjectMeta {
-                name: Some(name.to_owned()),
-                labels: Some(labels()),
-                ..ObjectMeta::default()
-            };
+            let metadata =
+                ObjectMeta { name: Some(name.to_owned()), labels: Some(labels()), ..ObjectMeta::default() };
             let type_ = Some("kubernetes.io/tls".to_owned());
             let secret = Secret { metadata, type_, data: Some(data(&fresh)), ..Secret::default() };
             secrets.create(&parameters, &secret).await
@@ -183,7 +181,8 @@ pub async fn ensure(
             Ok(fresh)
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let theirs = secrets.get(name).await.map_err(ask("read the Secret of the serving certificate"))?;
+            let theirs =
+                secrets.get(name).await.map_err(ask("read the Secret of the serving certificate"))?;
             Ok(of_secret(&theirs))
         }
         Err(source) => Err(KeepError::Ask { action: "write the Secret of the serving certificate", source }),
@@ -196,7 +195,10 @@ async fn announce(client: &kube::Client, name: &str, serving: &Serving) -> Resul
     let ask = |action| move |source| KeepError::Ask { action, source };
     let found = api.get_opt(name).await.map_err(ask("read the APIService of the external metrics"))?;
     let Some(found) = found else {
-        tracing::warn!(api_service = name, "there is no such APIService: the autoscaler will not find the metrics");
+        tracing::warn!(
+            api_service = name,
+            "there is no such APIService: the autoscaler will not find the metrics"
+        );
         return Ok(());
     };
     let authorities = ByteString(serving.authorities.clone().into_bytes());

@@ -6,7 +6,7 @@
 //!  certificate      follow (ConfigMap)       └──▶ SubjectAccessReview
 //! ```
 //! In order of travel:
-//! - [`certificate`]: the serving certificate, made and judged, pure; [`keep`]: kept in a Secret and in the APIService;
+//! - [`certificate`]: the serving certificate, made and judged, pure; [`keep`]: kept in a Secret and in the `APIService`;
 //! - [`serve`]: TLS, bounds, the way of a request; [`follow`]: whom the apiserver authenticates itself as;
 //! - [`front_proxy`]: certificate and headers → user, pure; [`authorize`]: may this user;
 //! - [`selector`]: which series, pure; [`source`]: their values; [`documents`]: what is answered, pure; [`error`]: the one
@@ -50,13 +50,13 @@ pub async fn run(
     certificate: CertificateFrom,
     (source, stop): (Arc<dyn MetricSource>, CancellationToken),
 ) {
-    let (keys, served) = watch::channel(None);
+    let (kept, certified) = watch::channel(None);
     let (found, front_proxy) = watch::channel(None);
     let reviews = Arc::new(authorize::Reviews::new(client.clone()));
-    let server = Server { certificate: served, front_proxy, authorizer: reviews, source };
+    let server = Server { certificate: certified, front_proxy, authorizer: reviews, source };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = keep::keep(client.clone(), certificate, keys) => {}
+        () = keep::keep(client.clone(), certificate, kept) => {}
         () = follow::follow(client, found) => {}
         () = serve(listener, server) => {}
     }

@@ -200,8 +200,26 @@ mod tests {
     #[test]
     fn what_is_no_selector_is_refused_by_name() {
         for text in [
-            "=", "a=b=c", "a>1", "a<1", ",", "a,", "a in", "a in b", "a in (b", "a in b)", "a in ((b))", ")",
-            "a xin (b)", "a b", "a=\u{fc}", "!", "!!a", "a in (b) c", "a=(b)", &"a".repeat(MAX_BYTES + 1),
+            "=",
+            "a=b=c",
+            "a>1",
+            "a<1",
+            ",",
+            "a,",
+            "a in",
+            "a in b",
+            "a in (b",
+            "a in b)",
+            "a in ((b))",
+            ")",
+            "a xin (b)",
+            "a b",
+            "a=\u{fc}",
+            "!",
+            "!!a",
+            "a in (b) c",
+            "a=(b)",
+            &"a".repeat(MAX_BYTES + 1),
             &format!("a={}", "b".repeat(64)),
         ] {
             let error = text.parse::<Selector>().unwrap_err();

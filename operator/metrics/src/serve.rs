@@ -92,7 +92,11 @@ pub async fn serve(listener: TcpListener, server: Server) {
     }
 }
 
-async fn connection(builder: &Builder<TokioExecutor>, (acceptor, stream): (TlsAcceptor, TcpStream), app: Router) {
+async fn connection(
+    builder: &Builder<TokioExecutor>,
+    (acceptor, stream): (TlsAcceptor, TcpStream),
+    app: Router,
+) {
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
@@ -215,5 +219,8 @@ fn selector(uri: &axum::http::Uri) -> Result<Selector, Refusal> {
     }
     let Query(asked) =
         Query::<Asked>::try_from_uri(uri).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    asked.label_selector.parse().map_err(|error: crate::selector::SelectorError| Refusal::Malformed(error.to_string()))
+    asked
+        .label_selector
+        .parse()
+        .map_err(|error: crate::selector::SelectorError| Refusal::Malformed(error.to_string()))
 }

@@ -41,7 +41,9 @@ pub enum MetricError {
     #[error("failed to find the metric: {0}")]
     NotFound(String),
     /// More series than one request may ask for.
-    #[error("failed to read {found} series at once, at most {most} are read: name a deployment in the selector")]
+    #[error(
+        "failed to read {found} series at once, at most {most} are read: name a deployment in the selector"
+    )]
     TooMany {
         /// Series that the selector takes.
         found: usize,

@@ -18,7 +18,11 @@ async fn only_the_apiserver_is_believed() {
         let (status, body) = rig.get(identity.as_ref(), "hpa", LOAD).await;
         assert_eq!(status, code, "{name}: {body}");
         if code == 401 {
-            assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"Unauthorized".into()), "{name}");
+            assert_eq!(
+                (&body["kind"], &body["reason"]),
+                (&"Status".into(), &"Unauthorized".into()),
+                "{name}"
+            );
         }
     }
     assert_eq!(rig.asked.lock().unwrap().len(), 1, "nobody else's questions reach the apiserver");
@@ -50,10 +54,10 @@ async fn a_request_without_a_user_is_nobodys() {
 #[tokio::test]
 async fn before_the_apiserver_is_known_nobody_is_refused_for_good() {
     let authority = Authority::new();
-    let rig = Rig::new(None).await;
+    let rig = Rig::early().await;
     let apiserver = authority.sign("front-proxy-client");
     assert_eq!(rig.get(Some(&apiserver), "hpa", LOAD).await.0, 503);
-    rig.front_proxy.send_replace(front_proxy(&authority, ALLOWED));
+    rig.front_proxy.send_replace(Some(front_proxy(&authority, ALLOWED)));
     assert_eq!(rig.get(Some(&apiserver), "hpa", LOAD).await.0, 200);
 }
 
@@ -63,7 +67,7 @@ async fn a_changed_authority_counts_at_once() {
     let rig = Rig::new(front_proxy(&former, ALLOWED)).await;
     let apiserver = former.sign("front-proxy-client");
     assert_eq!(rig.get(Some(&apiserver), "hpa", LOAD).await.0, 200);
-    rig.front_proxy.send_replace(front_proxy(&latter, ALLOWED));
+    rig.front_proxy.send_replace(Some(front_proxy(&latter, ALLOWED)));
     assert_eq!(rig.get(Some(&apiserver), "hpa", LOAD).await.0, 401);
     assert_eq!(rig.get(Some(&latter.sign("front-proxy-client")), "hpa", LOAD).await.0, 200);
 }
@@ -73,7 +77,9 @@ async fn the_apiserver_says_who_may_and_is_not_asked_twice() {
     let authority = Authority::new();
     let rig = Rig::new(front_proxy(&authority, ALLOWED)).await;
     let apiserver = authority.sign("front-proxy-client");
-    for (user, code, reason) in [("hpa", 200, ""), ("eve", 403, "Forbidden"), ("mallory", 503, "ServiceUnavailable")] {
+    for (user, code, reason) in
+        [("hpa", 200, ""), ("eve", 403, "Forbidden"), ("mallory", 503, "ServiceUnavailable")]
+    {
         for _ in 0..2 {
             let (status, body) = rig.get(Some(&apiserver), user, LOAD).await;
             assert_eq!(status, code, "{user}: {body}");
@@ -86,7 +92,10 @@ async fn the_apiserver_says_who_may_and_is_not_asked_twice() {
     let wanted = &asked[0]["resourceAttributes"];
     assert_eq!(wanted["group"], "external.metrics.k8s.io");
     let of = |key: &str| wanted[key].as_str().unwrap().to_owned();
-    assert_eq!((of("namespace"), of("resource"), of("verb")), ("speech".into(), "smallest_load".into(), "list".into()));
+    assert_eq!(
+        (of("namespace"), of("resource"), of("verb")),
+        ("speech".into(), "smallest_load".into(), "list".into())
+    );
     assert_eq!(asked[0]["groups"][0], "system:authenticated");
 }
 

@@ -40,7 +40,10 @@ async fn a_value_is_what_the_source_says() {
     let rig = Rig::new(front_proxy(&authority, "[]")).await;
     let path = format!("{LOAD}?labelSelector=deployment%3Dquickstart");
     let (_, list) = rig.get(Some(&authority.sign("a")), "hpa", &path).await;
-    assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&"ExternalMetricValueList".into(), 1));
+    assert_eq!(
+        (&list["kind"], list["items"].as_array().unwrap().len()),
+        (&"ExternalMetricValueList".into(), 1)
+    );
     let item = &list["items"][0];
     assert_eq!((&item["metricName"], &item["value"]), (&"smallest_load".into(), &"2500m".into()));
     assert_eq!(item["metricLabels"]["deployment"], "quickstart");
@@ -76,6 +79,6 @@ async fn a_head_that_is_too_long_is_refused() {
 
 #[tokio::test]
 async fn probes_need_nobody() {
-    let rig = Rig::new(None).await;
+    let rig = Rig::early().await;
     assert_eq!(rig.ask(None, "GET /readyz HTTP/1.1\r\n").await.0, 200);
 }

@@ -28,7 +28,10 @@ impl Store {
 
     fn answer(&self, method: &Method, body: Value) -> (u16, Value) {
         let status = |code: u16, reason: &str| {
-            (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason }))
+            (
+                code,
+                json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason }),
+            )
         };
         let mut secret = self.secret.lock().unwrap();
         if *method == Method::GET {

@@ -1,7 +1,6 @@
 //! What the cases stand on: authorities and certificates, a server, a client, and an apiserver of a few lines.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -67,7 +66,7 @@ impl Authority {
 }
 
 /// What the apiserver's `ConfigMap` says.
-pub(crate) fn front_proxy(authority: &Authority, allowed: &str) -> Option<Arc<FrontProxy>> {
+pub(crate) fn front_proxy(authority: &Authority, allowed: &str) -> Arc<FrontProxy> {
     let data = BTreeMap::from([
         ("requestheader-client-ca-file".to_owned(), authority.pem.clone()),
         ("requestheader-allowed-names".to_owned(), allowed.to_owned()),
@@ -75,7 +74,7 @@ pub(crate) fn front_proxy(authority: &Authority, allowed: &str) -> Option<Arc<Fr
         ("requestheader-group-headers".to_owned(), r#"["X-Remote-Group"]"#.to_owned()),
         ("requestheader-extra-headers-prefix".to_owned(), r#"["X-Remote-Extra-"]"#.to_owned()),
     ]);
-    Some(Arc::new(FrontProxy::parse(&data).unwrap()))
+    Arc::new(FrontProxy::parse(&data).unwrap())
 }
 
 /// One series of each metric: deployment `quickstart` has a load of 2.5, `away` is not known.
@@ -95,7 +94,11 @@ impl MetricSource for Source {
     ) -> Result<Vec<MetricValue>, MetricError> {
         let labels = |name: &str| BTreeMap::from([("deployment".to_owned(), name.to_owned())]);
         if namespace == "speech" && selector.matches(&labels("quickstart")) {
-            return Ok(vec![MetricValue { labels: labels("quickstart"), milli: 2_500, at: Timestamp::now() }]);
+            return Ok(vec![MetricValue {
+                labels: labels("quickstart"),
+                milli: 2_500,
+                at: Timestamp::now(),
+            }]);
         }
         if selector.matches(&labels("away")) {
             return Err(MetricError::Unavailable { reason: "QueueUnavailable", message: "refused".into() });
@@ -118,9 +121,18 @@ type Asked = Arc<Mutex<Vec<Value>>>;
 
 impl Rig {
     /// A server that believes this front proxy, under an apiserver that denies user `eve` and fails for `mallory`.
-    pub(crate) async fn new(front_proxy: Option<Arc<FrontProxy>>) -> Self {
+    pub(crate) async fn new(front_proxy: Arc<FrontProxy>) -> Self {
+        Self::with(Some(front_proxy)).await
+    }
+
+    /// The same, before the apiserver is known.
+    pub(crate) async fn early() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(front_proxy: Option<Arc<FrontProxy>>) -> Self {
         let serving = Serving::make(&[HOST.to_owned()], None, Timestamp::now()).unwrap();
-        let (certificate, served) = watch::channel(Some(serving.certified_key().unwrap()));
+        let (certificate, certified) = watch::channel(Some(serving.certified_key().unwrap()));
         let (front_proxy, believed) = watch::channel(front_proxy);
         let asked = Asked::default();
         let reviewed = asked.clone();
@@ -128,12 +140,14 @@ impl Rig {
             let user = review["spec"]["user"].clone();
             reviewed.lock().unwrap().push(review["spec"].clone());
             match user.as_str() {
-                Some("mallory") => (500, json!({ "kind": "Status", "code": 500, "message": "no", "reason": "Internal" })),
+                Some("mallory") => {
+                    (500, json!({ "kind": "Status", "code": 500, "message": "no", "reason": "Internal" }))
+                }
                 _ => (201, json!({ "spec": review["spec"], "status": { "allowed": user != "eve" } })),
             }
         });
         let server = Server {
-            certificate: served,
+            certificate: certified,
             front_proxy: believed,
             authorizer: Arc::new(Reviews::new(client)),
             source: Arc::new(Source),
@@ -162,7 +176,9 @@ impl Rig {
             .unwrap()
             .with_root_certificates(roots);
         let config = match identity {
-            Some(Identity { chain, key }) => builder.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap(),
+            Some(Identity { chain, key }) => {
+                builder.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap()
+            }
             None => builder.with_no_client_auth(),
         };
         let stream = TcpStream::connect(self.address).await.unwrap();
@@ -193,16 +209,14 @@ where
     kube::Client::new(service, "default")
 }
 
-fn respond<F>(answer: F, request: Request<Body>) -> impl Future<Output = Result<Response<Body>, std::io::Error>> + Send
+async fn respond<F>(answer: F, request: Request<Body>) -> Result<Response<Body>, std::io::Error>
 where
     F: Fn(Method, String, Value) -> (u16, Value) + Send,
 {
-    async move {
-        let (parts, body) = request.into_parts();
-        let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let (code, body) = answer(parts.method, parts.uri.path().to_owned(), body);
-        let response = Response::builder().status(code).header("content-type", "application/json");
-        Ok(response.body(Body::from(body.to_string().into_bytes())).unwrap())
-    }
+    let (parts, body) = request.into_parts();
+    let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let (code, body) = answer(parts.method, parts.uri.path().to_owned(), body);
+    let response = Response::builder().status(code).header("content-type", "application/json");
+    Ok(response.body(Body::from(body.to_string().into_bytes())).unwrap())
 }

@@ -5,6 +5,7 @@
 
 mod kinds;
 mod prune;
+mod replicas;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt as _};
-use operator_plan::{ApplyFailure, Desired};
+use operator_plan::{ApplyFailure, ApplyFailureKind, Desired};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -83,6 +84,7 @@ impl Applier {
         // Before the pods: nobody is reachable for longer than meant.
         round.each(network_policies).await;
         round.each(stateful_sets).await;
+        round.keep_replicas(&deployments).await;
         round.each(deployments).await;
         round.each(pod_disruption_budgets).await;
         round.each(horizontal_pod_autoscalers).await;
@@ -105,13 +107,19 @@ impl Round<'_> {
                 continue;
             }
             if let Err(error) = self.one(kind, &name, object).await {
-                let failed = NotApplied::of(&describe(kind, &name), &error);
-                if !failed.not_leader {
-                    tracing::warn!(deployment = %self.key, error = %failed.failure, "failed to apply");
-                }
-                self.failed.get_or_insert(failed);
+                self.fail(&describe(kind, &name), &error);
             }
         }
+    }
+
+    fn fail(&mut self, object: &str, error: &kube::Error) {
+        let failed = NotApplied::of(object, error);
+        if failed.is_end() {
+            tracing::debug!(deployment = %self.key, error = %failed.failure, "does not apply any more");
+        } else {
+            tracing::warn!(deployment = %self.key, error = %failed.failure, "failed to apply");
+        }
+        self.failed.get_or_insert(failed);
     }
 
     async fn one<O>(&self, kind: Kind, name: &str, object: O) -> kube::Result<()>
@@ -155,8 +163,13 @@ impl NotApplied {
 
     /// Every other object would meet the same.
     fn is_general(&self) -> bool {
-        use operator_plan::ApplyFailureKind::{NamespaceTerminating, Unavailable};
-        self.not_leader || matches!(self.failure.kind, Unavailable | NamespaceTerminating)
+        self.is_end() || self.failure.kind == ApplyFailureKind::Unavailable
+    }
+
+    /// Nothing is wrong, and trying again is of no use: another replica leads, or the namespace is going away and
+    /// the resource with it.
+    pub(crate) fn is_end(&self) -> bool {
+        self.not_leader || self.failure.kind == ApplyFailureKind::NamespaceTerminating
     }
 }
 

@@ -38,9 +38,9 @@ pub(crate) enum ReconcileError {
         /// How long it took at most.
         seconds: u64,
     },
-    /// This replica does not lead any more.
-    #[error("failed to write: this replica does not hold the Lease")]
-    NotLeader,
+    /// There is nothing more to do here: another replica leads, or the resource is gone.
+    #[error("failed to go on: another replica leads, or the resource is gone")]
+    Ended,
 }
 
 impl ReconcileError {
@@ -51,7 +51,7 @@ impl ReconcileError {
             Self::Apply { failure, .. } => failure.reason(),
             Self::Report(error) => reason(&error.0),
             Self::Timeout { .. } => "TurnTimeout",
-            Self::NotLeader => "NotLeader",
+            Self::Ended => "Ended",
         }
     }
 
@@ -61,7 +61,7 @@ impl ReconcileError {
             Self::Fetch(error) => retry_after(&error.source),
             Self::Apply { retry_after, .. } => *retry_after,
             Self::Report(error) => retry_after(&error.0),
-            Self::Timeout { .. } | Self::NotLeader => None,
+            Self::Timeout { .. } | Self::Ended => None,
         }
     }
 }
@@ -87,9 +87,9 @@ pub(crate) fn reason(error: &kube::Error) -> &'static str {
     }
 }
 
-/// This replica may not write.
-pub(crate) fn is_not_leader(error: &kube::Error) -> bool {
-    reason(error) == "NotLeader"
+/// This replica may not write, or there is nothing any more to write to.
+pub(crate) fn is_end(error: &kube::Error) -> bool {
+    matches!(reason(error), "NotLeader" | "NotFound")
 }
 
 /// How long the apiserver wants to be left alone.

@@ -71,6 +71,8 @@ pub(crate) struct Live {
     pub(crate) uid: String,
     /// Uid of its controlling owner.
     pub(crate) owner: Option<String>,
+    /// `spec.replicas` is among the fields that we manage.
+    pub(crate) sets_replicas: bool,
     version: Option<u64>,
     /// Fingerprint of the fields that we manage: it changes when anybody changes one of them.
     fields: u64,
@@ -348,6 +350,7 @@ impl Live {
                 .map(|owner| owner.uid.clone())
                 .next(),
             version: version(metadata),
+            sets_replicas: object::sets_replicas(metadata),
             fields: object::managed_fields(metadata),
             applied: None,
         }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::agenda::Turn;
 use crate::apply::Applier;
-use crate::error::{ReconcileError, causes, is_not_leader};
+use crate::error::{ReconcileError, causes, is_end};
 use crate::fetch::{Fetcher, Found};
 use crate::index::{Index, Seen};
 use crate::lease::Leadership;
@@ -54,8 +54,8 @@ impl Reconciler {
         let ended = timeout(TURN_DEADLINE, self.reconcile(key)).await.unwrap_or_else(|_| late());
         match ended {
             Ok(turn) => turn,
-            // Leadership wakes all resources when it begins; there is nothing to repeat before.
-            Err(ReconcileError::NotLeader) => Turn::Settled(None),
+            // Leadership wakes all resources when it begins, and what is going away wakes when it is gone.
+            Err(ReconcileError::Ended) => Turn::Settled(None),
             Err(error) => {
                 metrics::counter!("operator_errors_total", "reason" => error.reason()).increment(1);
                 tracing::warn!(deployment = %key, reason = error.reason(), error = causes(&error), "failed to reconcile");
@@ -85,7 +85,7 @@ impl Reconciler {
         }
         // Apply (calls: patches, deletes).
         let applied = self.apply(key, &deployment, decided.outcome.is_ok(), decided.desired).await;
-        if matches!(applied, Err(ReconcileError::NotLeader)) {
+        if matches!(applied, Err(ReconcileError::Ended)) {
             return applied.map(|()| Turn::Settled(None));
         }
         // Status (pure, after a reading of the queue), report (calls: a patch when it changed, Events).
@@ -95,7 +95,12 @@ impl Reconciler {
 
     async fn fetch(&self, deployment: &SmallestDeployment) -> Result<Found, ReconcileError> {
         let _step = Step::start("fetch");
-        self.fetcher.fetch(deployment).await.map_err(ReconcileError::Fetch)
+        let found = self.fetcher.fetch(deployment).await;
+        if let Err(error) = &found {
+            // No status can be made without it; an Event tells the user.
+            self.reporting.cannot_fetch(deployment, error).await;
+        }
+        found.map_err(ReconcileError::Fetch)
     }
 
     /// Nothing is desired of what is not valid: what runs goes on running.
@@ -131,8 +136,8 @@ impl Reconciler {
         }
         let _step = Step::start("apply");
         let uid = deployment.uid().unwrap_or_default();
-        self.applier.apply(key, &uid, desired).await.map_err(|failed| match failed.not_leader {
-            true => ReconcileError::NotLeader,
+        self.applier.apply(key, &uid, desired).await.map_err(|failed| match failed.is_end() {
+            true => ReconcileError::Ended,
             false => ReconcileError::Apply { failure: failed.failure, retry_after: failed.retry_after },
         })
     }
@@ -165,7 +170,7 @@ impl Reconciler {
         let after = status(deployment, &found, &now);
         let look_again = operator_plan::look_again(deployment, &found, &now);
         match self.reporting.report(deployment, after).await {
-            Err(error) if is_not_leader(&error.0) => Err(ReconcileError::NotLeader),
+            Err(error) if is_end(&error.0) => Err(ReconcileError::Ended),
             other => other.map(|()| look_again).map_err(ReconcileError::Report),
         }
     }

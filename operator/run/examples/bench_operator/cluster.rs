@@ -36,7 +36,8 @@ pub(crate) async fn prepare(client: &Client) -> anyhow::Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let definition = crds::crd();
     definitions.patch(&definition.name_any(), &apply, &Patch::Apply(&definition)).await?;
-    let established = await_condition(definitions, &definition.name_any(), conditions::is_crd_established());
+    let name = definition.name_any();
+    let established = await_condition(definitions, &name, conditions::is_crd_established());
     timeout(Duration::from_secs(60), established).await.context("the definition is not established")??;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
@@ -83,6 +84,7 @@ pub(crate) async fn create(client: &Client, count: usize) -> anyhow::Result<()> 
     stream::iter(creations).buffer_unordered(CREATORS).try_for_each(|_| async { Ok(()) }).await
 }
 
+/// A resource as the quickstart has it.
 fn resource(n: usize) -> anyhow::Result<SmallestDeployment> {
     Ok(serde_json::from_value(json!({
         "apiVersion": "smallest.ai/v1", "kind": "SmallestDeployment",
@@ -94,7 +96,6 @@ fn resource(n: usize) -> anyhow::Result<SmallestDeployment> {
                 "models": [{
                     "name": "demo", "url": "file:///usr/share/smallest/models/demo-asr", "sha256": "0".repeat(64),
                 }],
-                "scaling": { "minReplicas": 1, "maxReplicas": 3 },
             },
         },
     }))?)

@@ -84,7 +84,12 @@ impl Operator {
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        self.child.kill().await.context("failed to stop the operator")
+        let pid = self.child.id().context("the operator has ended")?;
+        // Not SIGKILL: it gives its Lease back.
+        let asked = Command::new("kill").arg(pid.to_string()).status().await?;
+        anyhow::ensure!(asked.success(), "failed to stop the operator");
+        timeout(Duration::from_secs(30), self.child.wait()).await.context("the operator does not stop")??;
+        Ok(())
     }
 
     async fn metrics(&self) -> anyhow::Result<String> {

@@ -61,6 +61,8 @@ pub(super) enum Wrong {
     Code(u16),
     /// 429, with a wait of so many seconds.
     TooMany(u32),
+    /// The namespace is going away.
+    Terminating,
     /// No answer, ever.
     Silence,
 }
@@ -201,6 +203,10 @@ impl Apiserver {
         let answer = match wrong {
             Some(Wrong::Silence) => std::future::pending().await,
             Some(Wrong::Code(code)) => refuse(code, "injected"),
+            Some(Wrong::Terminating) => {
+                let message = "unable to create new content in namespace ns because it is being terminated";
+                respond(403, &status(403, "Forbidden", message))
+            }
             Some(Wrong::TooMany(seconds)) => {
                 let mut body = status(429, "TooManyRequests", "injected");
                 body["details"] = json!({ "retryAfterSeconds": seconds });
@@ -254,6 +260,9 @@ impl State {
             Method::POST => self.create(path, body),
             Method::PUT => self.replace(path, body),
             Method::PATCH if is_status => self.apply_status(&object_path, body),
+            Method::PATCH if query.contains("fieldManager=smallest-operator-replicas") => {
+                self.hold(path, &body)
+            }
             Method::PATCH => self.apply(path, body),
             Method::DELETE => match self.remove(path) {
                 Some(object) => respond(200, &object),
@@ -329,15 +338,28 @@ impl State {
             return respond(200, known);
         }
         let mut object = body.clone();
-        object["applied"] = body;
-        if let Some(known) = known {
-            object["status"] = known["status"].clone();
-            object["metadata"]["uid"] = known["metadata"]["uid"].clone();
-        }
         object["metadata"]["managedFields"] = json!([{
             "manager": "smallest-operator", "operation": "Apply",
             "fieldsType": "FieldsV1", "fieldsV1": { "f:version": self.version },
         }]);
+        if !body["spec"]["replicas"].is_null() {
+            object["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = json!({ "f:replicas": {} });
+        }
+        object["applied"] = body;
+        if let Some(known) = known {
+            object["status"] = known["status"].clone();
+            object["metadata"]["uid"] = known["metadata"]["uid"].clone();
+            if !known["held"].is_null() && object["spec"]["replicas"].is_null() {
+                object["spec"]["replicas"] = known["held"].clone();
+            }
+        }
+        respond(200, &self.store(path, object))
+    }
+
+    /// Another manager holds the number of replicas too.
+    fn hold(&mut self, path: &str, body: &Value) -> Response<AnyBody> {
+        let Some(mut object) = self.objects.get(path).cloned() else { return refuse(404, "there is none") };
+        object["held"] = body["spec"]["replicas"].clone();
         respond(200, &self.store(path, object))
     }
 

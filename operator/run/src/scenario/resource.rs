@@ -296,3 +296,48 @@ async fn pods_that_become_ready_are_seen_without_asking() {
     settled(&server).await;
     assert_eq!(reads(&server), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_going_away_is_left_alone() {
+    let server = quickstart();
+    server.fail("PATCH", "/serviceaccounts", usize::MAX, Wrong::Terminating);
+    let _running = leader(&server);
+    sleep(Duration::from_secs(3600)).await;
+    let tries = server.log().iter().filter(|call| call.path.contains("/serviceaccounts/")).count();
+    assert!((1..=3).contains(&tries), "{tries} tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_may_not_be_read_is_told_in_an_event() {
+    let server = quickstart();
+    server.fail("GET", "/secrets/license", usize::MAX, Wrong::Code(403));
+    let _running = leader(&server);
+    server.until("an Event", |server| !server.paths("/events/").is_empty()).await;
+    let event = server.get(&server.paths("/events/")[0]).expect("it");
+    assert_eq!(event["reason"], "FetchFailed", "{event}");
+    assert!(event["note"].as_str().is_some_and(|note| note.contains("license")), "{event}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_replicas_stays_when_scaling_takes_over() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    let replicas = |server: &Apiserver| server.get(GATEWAY).expect("it")["spec"]["replicas"].clone();
+    server.edit(RESOURCE, |resource| {
+        resource["metadata"]["generation"] = json!(2);
+        resource["spec"]["gateway"]["replicas"] = json!(3);
+    });
+    server.until("three", |server| replicas(server) == 3).await;
+    settled(&server).await;
+    server.edit(RESOURCE, |resource| {
+        resource["metadata"]["generation"] = json!(3);
+        let gateway = resource["spec"]["gateway"].as_object_mut().expect("it");
+        gateway.remove("replicas");
+        gateway.insert("scaling".to_owned(), json!({ "minReplicas": 1, "maxReplicas": 5 }));
+    });
+    let autoscaler = "/apis/autoscaling/v2/namespaces/ns/horizontalpodautoscalers/quickstart-gateway";
+    server.until("an autoscaler", |server| server.get(autoscaler).is_some()).await;
+    settled(&server).await;
+    assert!(server.get(GATEWAY).expect("it")["applied"]["spec"]["replicas"].is_null(), "the operator let go");
+    assert_eq!(replicas(&server), 3);
+}

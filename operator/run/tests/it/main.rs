@@ -56,6 +56,22 @@ fn a_resource_that_breaks_its_schema_is_refused_with_every_problem() {
 }
 
 #[test]
+fn it_prints_the_objects_of_the_quickstart_without_its_secrets() {
+    let (output, objects, err) = run(&["--print-objects", &example("quickstart-kubernetes.yaml")]);
+    assert!(output.status.success(), "{err}");
+    for word in [
+        "kind: Deployment",
+        "kind: StatefulSet",
+        "kind: NetworkPolicy",
+        "name: quickstart-gateway",
+        "(hidden)",
+    ] {
+        assert!(objects.contains(word), "{word} is not in\n{objects}");
+    }
+    assert!(!objects.contains("eyJ") && !objects.contains("requirepass"), "a secret is printed:\n{objects}");
+}
+
+#[test]
 fn without_a_cluster_it_says_what_it_needs() {
     let (output, out, err) = run(&["--port", "0"]);
     assert_eq!((output.status.code(), out.as_str()), (Some(1), ""));

@@ -109,6 +109,25 @@ async fn another_namespace_is_another_question() {
     assert_eq!(rig.asked.lock().unwrap().len(), 2);
 }
 
+/// For discovery and `OpenAPI` the apiserver asks in its own name, without groups. A refusal there would keep every
+/// namespace of the cluster from being deleted.
+#[tokio::test]
+async fn the_apiservers_own_questions_are_those_of_somebody_known() {
+    let authority = Authority::new();
+    let rig = Rig::new(front_proxy(&authority, ALLOWED)).await;
+    let apiserver = authority.sign("front-proxy-client");
+    for path in ["/apis/external.metrics.k8s.io/v1beta1", "/openapi/v2"] {
+        let head = format!("GET {path} HTTP/1.1\r\nX-Remote-User: system:kube-aggregator\r\n");
+        assert_eq!(rig.ask(Some(&apiserver), &head).await.0, 200, "{path}");
+    }
+    let asked = rig.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2);
+    for question in asked {
+        assert_eq!(question["groups"], serde_json::json!(["system:authenticated"]));
+        assert_eq!(question["nonResourceAttributes"]["verb"], "get");
+    }
+}
+
 #[tokio::test]
 async fn masters_need_no_review() {
     let authority = Authority::new();

@@ -1,8 +1,9 @@
-//! Nothing is written while nothing changes: versions of all objects stay still, though the operator looks again and
-//! again.
+//! Nothing is written while nothing changes: the operator leaves the versions of all objects as they are, though it
+//! looks again and again. What the cluster's own controllers note in a status is theirs.
 
 use anyhow::{Context, bail};
 use crds::SmallestDeployment;
+use e2e::cluster::bring_up::OPERATOR;
 use e2e::cluster::resource::fake;
 use e2e::cluster::{Cluster, Space, in_namespace};
 use futures::future::BoxFuture;
@@ -113,7 +114,7 @@ where
                 ) => {
                     let by = object.managed_fields().iter().max_by_key(|entry| entry.time.clone());
                     let by = by.and_then(|entry| entry.manager.clone()).unwrap_or_default();
-                    Some(Ok(format!("{kind} {} by {by}", object.name_any())))
+                    (by == OPERATOR).then(|| Ok(format!("{kind} {}: {object:?}", object.name_any())))
                 }
                 Ok(WatchEvent::Bookmark(_)) => None,
                 Ok(WatchEvent::Error(answer)) => {

@@ -1,22 +1,36 @@
 //! Every child that breaks is named by a condition, with what to do, within ten seconds.
 
+use anyhow::Context;
 use e2e::cluster::resource::fake;
 use e2e::cluster::space::selector;
 use e2e::cluster::{Cluster, PATIENCE, Space, TOLD_WITHIN, in_namespace, wait};
 use futures::future::join_all;
+use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use kube::ResourceExt;
+use kube::api::LogParams;
 use serde_json::{Value, json};
 
 /// A fault, and the condition that must tell of it.
 struct Fault {
     name: &'static str,
     changes: Value,
-    /// When its pod shows it; from then on the time counts. Without it, from the resource on.
-    shows: Option<fn(&Pod) -> bool>,
+    /// What shows it first; from then on the time counts.
+    shows: Shows,
     condition: &'static str,
     reason: &'static str,
     /// What the message must name.
     names: &'static str,
+}
+
+/// What shows a fault first.
+enum Shows {
+    /// The resource itself.
+    Resource,
+    /// A pod of the workers.
+    Pod(fn(&Pod) -> bool),
+    /// A line in the log of the worker.
+    Log(&'static str),
 }
 
 fn faults() -> Vec<Fault> {
@@ -36,7 +50,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "no-license",
             changes: json!({"license": {"offline": {"secretRef": {"name": "not-there"}}}}),
-            shows: None,
+            shows: Shows::Resource,
             condition: "LicenseValid",
             reason: "SecretMissing",
             names: "not-there",
@@ -44,7 +58,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "wrong-key",
             changes: json!({"license": {"offline": {"secretRef": {"name": "license", "key": "no-such-key"}}}}),
-            shows: None,
+            shows: Shows::Resource,
             condition: "LicenseValid",
             reason: "SecretKeyMissing",
             names: "no-such-key",
@@ -52,7 +66,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "no-image",
             changes: no_image,
-            shows: Some(|pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
+            shows: Shows::Pod(|pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
             condition: "ASRReady",
             reason: "ImagePullFailed",
             names: "no-such-image",
@@ -60,7 +74,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "no-node",
             changes: of(json!({"pod": {"nodeSelector": {"disk": "of-gold"}}})),
-            shows: Some(unschedulable),
+            shows: Shows::Pod(unschedulable),
             condition: "ASRReady",
             reason: "Unschedulable",
             names: "node",
@@ -68,7 +82,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "wrong-digest",
             changes: wrong_digest,
-            shows: Some(runs),
+            shows: Shows::Log("no model yet"),
             condition: "ModelsReady",
             reason: "ModelDigestMismatch",
             names: "demo-asr",
@@ -76,7 +90,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "crashes",
             changes: unreadable,
-            shows: Some(|pod| waits_for(pod, &["CrashLoopBackOff"])),
+            shows: Shows::Pod(|pod| waits_for(pod, &["CrashLoopBackOff"])),
             condition: "ASRReady",
             reason: "CrashLoop",
             names: "RUST_LOG",
@@ -84,7 +98,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             name: "no-memory",
             changes: of(json!({"pod": little})),
-            shows: Some(|pod| ended_by(pod, "OOMKilled")),
+            shows: Shows::Pod(|pod| ended_by(pod, "OOMKilled")),
             condition: "ASRReady",
             reason: "OOMKilled",
             names: "memory",
@@ -94,7 +108,7 @@ fn faults() -> Vec<Fault> {
             changes: json!({
                 "gateway": {"replicas": 1}, "redis": {"embedded": null, "external": {"url": "redis://not-there:6379"}},
             }),
-            shows: None,
+            shows: Shows::Resource,
             condition: "RedisReady",
             reason: "RedisUnreachable",
             names: "not-there",
@@ -107,7 +121,7 @@ pub(crate) async fn a_condition_names_what_is_broken(cluster: &Cluster) -> anyho
         let faults = faults();
         let told = join_all(faults.iter().map(|fault| tell(space, fault))).await;
         let failures: Vec<String> =
-            told.into_iter().filter_map(Result::err).map(|error| format!("{error:?}")).collect();
+            told.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
         anyhow::ensure!(failures.is_empty(), "{}", failures.join("\n"));
         mended(space).await
     })
@@ -116,17 +130,8 @@ pub(crate) async fn a_condition_names_what_is_broken(cluster: &Cluster) -> anyho
 
 async fn tell(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
     space.deploy(&fake(fault.name, &fault.changes)?).await?;
-    if let Some(shows) = fault.shows {
-        let what = format!("the fault of {} shows", fault.name);
-        wait::until_all(
-            &space.api::<Pod>(),
-            &selector(fault.name, "asr"),
-            &what,
-            PATIENCE,
-            |pods: &[&Pod]| pods.iter().any(|pod| shows(pod)),
-        )
-        .await?;
-    }
+    shown(space, fault).await?;
+    let began = tokio::time::Instant::now();
     let what = format!("is False because of {} and names {:?}", fault.reason, fault.names);
     space
         .told(fault.name, fault.condition, &what, TOLD_WITHIN, |condition| {
@@ -135,7 +140,39 @@ async fn tell(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
                 && condition.message.contains(fault.names)
         })
         .await?;
+    eprintln!("{} is told {:.1} s after it shows", fault.name, began.elapsed().as_secs_f64());
     space.told(fault.name, "Ready", "is False", TOLD_WITHIN, |condition| condition.status == "False").await?;
+    Ok(())
+}
+
+/// Waits until a fault shows.
+async fn shown(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
+    let (pods, selector) = (space.api::<Pod>(), selector(fault.name, "asr"));
+    let what = format!("the fault of {} shows", fault.name);
+    match fault.shows {
+        Shows::Resource => {}
+        Shows::Pod(shows) => {
+            let shown = |pods: &[&Pod]| pods.iter().any(|pod| shows(pod));
+            wait::until_all(&pods, &selector, &what, PATIENCE, shown).await?;
+        }
+        Shows::Log(line) => {
+            let started = |pods: &[&Pod]| pods.iter().any(|pod| runs(pod));
+            let found = wait::until_all(&pods, &selector, &what, PATIENCE, started).await?;
+            let name = found.iter().find(|pod| runs(pod)).map(ResourceExt::name_any).context("a pod runs")?;
+            let params =
+                LogParams { container: Some("asr".to_owned()), follow: true, ..LogParams::default() };
+            let mut lines = pods.log_stream(&name, &params).await?.lines();
+            let heard = async {
+                while let Some(heard) = lines.try_next().await? {
+                    if heard.contains(line) {
+                        return Ok(());
+                    }
+                }
+                anyhow::bail!("the log ended without {line:?}")
+            };
+            tokio::time::timeout(PATIENCE, heard).await.context(what)??;
+        }
+    }
     Ok(())
 }
 

@@ -31,8 +31,8 @@ use stories::{Story, Way};
 use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
-/// Stories at a time: they mostly wait for pods.
-const PARALLEL: usize = 5;
+/// Stories at a time: they mostly wait for pods, and two cores are to be enough for all of them.
+const PARALLEL: usize = 3;
 /// What a story's futures take on the stack when nothing is optimized is more than a thread has by default, bytes.
 const STACK: usize = 64 << 20;
 

@@ -40,7 +40,7 @@ fn at_creation() -> anyhow::Result<Vec<Case>> {
             "minReplicas must not be above maxReplicas",
             json!({"asr": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}),
         ),
-        ("name exactly one Redis", json!({"redis": {"external": {"url": "redis://redis:6379"}}})),
+        ("name one Redis only", json!({"redis": {"external": {"url": "redis://redis:6379"}}})),
         ("name exactly one address of the external Redis", external(json!({}))),
         ("url must not hold a password", external(json!({"url": "redis://:secret@redis:6379"}))),
         (

@@ -12,7 +12,7 @@ use serde_json::json;
 /// More than one worker holds, so that both have some.
 const STREAMS: usize = 6;
 /// Recordings at a time beside them.
-const RECORDINGS: usize = 4;
+const RECORDINGS: usize = 2;
 
 pub(crate) async fn nothing_is_lost_with_a_worker(cluster: &Cluster) -> anyhow::Result<()> {
     in_namespace(cluster, "worker-lost", async |space| {
@@ -24,7 +24,7 @@ pub(crate) async fn nothing_is_lost_with_a_worker(cluster: &Cluster) -> anyhow::
         let service = space.service("demo").await?;
 
         let streams = LiveStream::open_many(&service, STREAMS);
-        let sample = long_recording(&["every", "word", "once"], 60);
+        let sample = long_recording(&["every", "word", "once"], 20);
         let recordings = (0..RECORDINGS).map(|_| clients::get_text(&service.url, sample.wav.clone()));
         let killing = async {
             // In a cluster of others only the pod can be taken away.

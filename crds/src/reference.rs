@@ -63,9 +63,10 @@ fn section(schema: &Value, path: &str, text: &mut String) {
             );
             continue;
         }
-        let (inner, path) = match field["items"].is_object() {
-            true => (&field["items"], format!("{path}.{name}[]")),
-            false => (field, format!("{path}.{name}")),
+        let (inner, path) = if field["items"].is_object() {
+            (&field["items"], format!("{path}.{name}[]"))
+        } else {
+            (field, format!("{path}.{name}"))
         };
         if inner["properties"].as_object().is_some_and(|properties| !properties.is_empty()) {
             section(inner, &path, text);
@@ -92,9 +93,8 @@ fn line(schema: &Value) -> String {
 
 fn default(schema: &Value) -> String {
     match &schema["default"] {
-        Value::Null => String::new(),
-        // Its fields have their defaults one by one.
-        Value::Object(_) => String::new(),
+        // The fields of an object have their defaults one by one.
+        Value::Null | Value::Object(_) => String::new(),
         value => format!("`{value}`").replace('"', ""),
     }
 }

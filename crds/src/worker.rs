@@ -147,7 +147,7 @@ pub struct HostPathCache {
 }
 
 /// A new claim.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "has(self.storageClassName) == has(oldSelf.storageClassName) && \
@@ -155,10 +155,7 @@ pub struct HostPathCache {
 ).message(
     "storageClassName cannot be changed once the claim is there: put back what it was, or name another claim in existingClaim"
 ))]
-#[x_kube(validation = Rule::new(
-    "has(self.accessModes) == has(oldSelf.accessModes) && \
-     (!has(self.accessModes) || self.accessModes == oldSelf.accessModes)"
-).message(
+#[x_kube(validation = Rule::new("self.accessModes == oldSelf.accessModes").message(
     "accessModes cannot be changed once the claim is there: put back what they were, or name another claim in existingClaim"
 ))]
 pub struct VolumeClaimCache {
@@ -166,9 +163,11 @@ pub struct VolumeClaimCache {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// Access modes; `ReadWriteMany` when absent, since all replicas share it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
+    // Filled in by the schema, so that a claim of which nothing is said any more is not taken for none: server-side
+    // apply makes null of an object that loses its last field.
+    /// Access modes; all replicas share the claim.
+    #[serde(default = "VolumeClaimCache::default_modes")]
+    #[schemars(length(min = 1, max = 4))]
     pub access_modes: Vec<AccessMode>,
 }
 
@@ -222,6 +221,12 @@ pub struct Batch {
     /// Most requests in one batch.
     #[schemars(range(min = 1, max = 512))]
     pub max_size: u32,
+}
+
+impl VolumeClaimCache {
+    fn default_modes() -> Vec<AccessMode> {
+        vec![AccessMode::ReadWriteMany]
+    }
 }
 
 impl Gpu {

@@ -67,6 +67,7 @@ impl Secrets {
     }
 
     /// Those of these names.
+    #[must_use]
     pub fn of(&self, names: &BTreeSet<String>) -> Self {
         let wanted = self.0.iter().filter(|(name, _)| names.contains(*name));
         Self(wanted.map(|(name, entries)| (name.clone(), entries.clone())).collect())

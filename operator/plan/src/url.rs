@@ -1,5 +1,7 @@
 //! The little that is asked of addresses: their port, and the form in which a login stands in them.
 
+use std::fmt::Write as _;
+
 /// Port of an address such as `https://host:8443/path` or `redis://user:pw@[::1]:6380/0`; that of its scheme when it
 /// names none. Addresses have passed the schema's patterns; what is none here has no port.
 pub(crate) fn port(url: &str) -> Option<u16> {
@@ -32,7 +34,9 @@ fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
         }
         out
     })

@@ -8,9 +8,11 @@ use crate::component::{
 use crate::names;
 use crate::place::Place;
 use crate::resources;
-use crate::valid::{Valid, ValidRedis};
+use crate::valid::{Valid, ValidRedis, ValidWorker};
 
 const API_KEYS: &str = "api-keys";
+/// What the start of a large model takes, where the resource does not say.
+const WAKE_SECONDS: u32 = 600;
 
 pub(crate) fn gateway(valid: &Valid) -> Component {
     let gateway = &valid.gateway;
@@ -68,6 +70,14 @@ fn env(valid: &Valid) -> Vec<EnvVar> {
         // Uploads are answered with "too many" before the kernel ends the program for its memory.
         let buffered = resources::memory_limit(valid, ComponentKind::Gateway).map(|bytes| bytes / 2);
         env.extend(buffered.map(|bytes| text("MAX_BUFFERED_BYTES", &bytes)));
+        env.extend(wake_seconds(valid).map(|wake| text("WORKER_START_TIMEOUT_MS", &milliseconds(wake))));
     }
     env
+}
+
+/// How long a session may wait for workers that sleep, seconds: as long as they may take to start.
+fn wake_seconds(valid: &Valid) -> Option<u32> {
+    let sleeps = |worker: &&ValidWorker| worker.scaling.as_ref().is_some_and(|s| s.min_replicas == 0);
+    let start = |worker: &ValidWorker| worker.lifecycle.startup_seconds.unwrap_or(WAKE_SECONDS);
+    valid.workers().filter(sleeps).map(start).max()
 }

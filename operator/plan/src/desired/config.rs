@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps, and the digest of what pods read from them at their start.
+//! Secrets and `ConfigMap`s, and the digest of what pods read from them at their start.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(super) fn secrets(valid: &Valid, plan: &Plan) -> Vec<Secret> {
     if plan.secrets.is_empty() { Vec::new() } else { vec![secret] }
 }
 
-/// A ConfigMap for each component that reads files which are no secret.
+/// A `ConfigMap` for each component that reads files which are no secret.
 pub(super) fn config_maps(valid: &Valid, plan: &Plan) -> Vec<ConfigMap> {
     let of = |component: &Component| {
         let files = component.containers.iter().flat_map(|container| &container.files);

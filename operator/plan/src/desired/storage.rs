@@ -18,7 +18,7 @@ pub(super) fn model_claim(valid: &Valid, worker: &ValidWorker) -> Option<Persist
     Some(PersistentVolumeClaim {
         metadata: ObjectMeta { owner_references: None, ..head },
         spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(if modes.is_empty() { vec!["ReadWriteMany".to_owned()] } else { modes }),
+            access_modes: Some(modes),
             storage_class_name: wanted.storage_class_name.clone(),
             resources: Some(VolumeResourceRequirements {
                 requests: worker.cache.size.clone().map(|size| [("storage".to_owned(), size)].into()),

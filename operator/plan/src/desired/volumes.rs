@@ -1,4 +1,4 @@
-//! What a pod can read and write beside its images: files from Secrets and ConfigMaps, models, scratch space.
+//! What a pod can read and write beside its images: files from Secrets and `ConfigMap`s, models, scratch space.
 
 use std::collections::BTreeMap;
 

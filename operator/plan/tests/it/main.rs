@@ -45,7 +45,7 @@ pub(crate) fn planned(documents: &Documents, place: Place) -> Result<Plan, opera
 enum Recorded {
     Error { reason: &'static str, message: String },
     Run { url: String, conditions: Vec<operator_plan::Condition>, programs: Vec<RecordedProgram> },
-    Plan(Plan),
+    Plan(Box<Plan>),
 }
 
 #[derive(Serialize)]
@@ -71,7 +71,7 @@ fn record(text: &str, place: &Place) -> Recorded {
         Err(error) => return Recorded::Error { reason: error.reason(), message: error.to_string() },
     };
     if matches!(place, Place::Cluster(_)) {
-        return Recorded::Plan(plan);
+        return Recorded::Plan(Box::new(plan));
     }
     match local::programs(&plan, &documents.secrets) {
         Ok(run) => recorded_run(run, plan),

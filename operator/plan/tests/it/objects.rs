@@ -39,7 +39,7 @@ fn names() -> Vec<String> {
 
 fn documents(case: &str) -> Documents {
     let text = fs::read_to_string(folder().join(case).join("cr.yaml")).expect("cr.yaml");
-    operator_plan::read(&text).unwrap_or_else(|error| panic!("{case}: {error}"))
+    operator_plan::read(&text).expect(case)
 }
 
 /// What the operator of a case knows of its cluster. The tag of the images does not move with the version.
@@ -83,8 +83,7 @@ fn desired_of(case: &str, documents: &Documents) -> Desired {
 
 fn planned(case: &str, documents: &Documents) -> (Valid, Plan) {
     let fetched = secrets_and(documents, Place::Cluster(place(case)));
-    let valid = operator_plan::validate(&documents.deployment, &fetched)
-        .unwrap_or_else(|error| panic!("{case}: {error}"));
+    let valid = operator_plan::validate(&documents.deployment, &fetched).expect(case);
     let observed = Observed { redis_password: SecretText::new("generated") };
     let plan = operator_plan::plan(&valid, &observed, &now());
     (valid, plan)

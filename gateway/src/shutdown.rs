@@ -30,3 +30,36 @@ pub async fn signal_and(delay: Duration) {
         () = signal() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terminate() {
+        let pid = std::process::id().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Signals go to the whole process: one test for both, and a listener that keeps it alive throughout.
+    #[tokio::test]
+    async fn the_delay_follows_the_first_signal_and_ends_with_the_second() {
+        let mut heard = listen(SignalKind::terminate()).unwrap();
+        let patience = Duration::from_secs(20);
+        let short = tokio::spawn(signal_and(Duration::ZERO));
+        let long = tokio::spawn(signal_and(Duration::from_secs(3_600)));
+        // Both listen once they have run up to their first wait.
+        tokio::task::yield_now().await;
+        terminate();
+        tokio::time::timeout(patience, heard.recv()).await.unwrap();
+        tokio::time::timeout(patience, short).await.unwrap().unwrap();
+        assert!(!long.is_finished(), "it takes work for an hour");
+        let second = async {
+            while !long.is_finished() {
+                terminate();
+                heard.recv().await;
+            }
+        };
+        tokio::time::timeout(patience, second).await.unwrap();
+    }
+}

@@ -3,6 +3,7 @@
 # scheduler, kubelet, containerd, kube-proxy, CoreDNS, NetworkPolicy, storage and fake GPUs, in namespaces of
 # their own. Needs root and Linux; nothing is installed outside ${SMALLEST_CACHE:-$HOME/.cache/smallest}.
 #
+#   tools/cluster.sh possible             whether this machine can run one: exit status 0, or 3 with the reason
 #   tools/cluster.sh build [--bench]      programs and images, once (minutes; then seconds)
 #   tools/cluster.sh up [OPTIONS]         starts a cluster; prints the path of its KUBECONFIG when it is ready
 #       --id N                  0 to 15: clusters of different ids run side by side (0)
@@ -123,6 +124,7 @@ down() {
 command="${1:-help}"
 [ $# = 0 ] || shift
 case "$command" in
+  possible) require_host ;;
   build) "$cluster_source/build.sh" "$@" ;;
   up) up "$@" ;;
   env) print_env "$@" ;;

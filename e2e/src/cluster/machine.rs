@@ -5,6 +5,7 @@
 
 use crate::{program, repository};
 use anyhow::bail;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -35,21 +36,13 @@ impl Machine {
     /// Makes the images while a cluster comes up, and loads them into it.
     pub fn bring_up() -> anyhow::Result<Brought> {
         let id = std::env::var("E2E_CLUSTER_ID").unwrap_or_else(|_| "1".to_owned());
+        if let Some(reason) = why_not()? {
+            return Ok(Brought::Cannot(reason));
+        }
         succeeded("tools/cluster.sh build", script("tools/cluster.sh", &["build"])?.status()?)?;
         let mut images = images()?;
-        let keeper = match tools(&id) {
-            // Kept by an earlier run.
-            Ok(_) => None,
-            Err(_) => match up(&id)? {
-                Came::Kept => None,
-                Came::Attached(keeper) => Some(keeper),
-                Came::Cannot(reason) => {
-                    images.kill()?;
-                    images.wait()?;
-                    return Ok(Brought::Cannot(reason));
-                }
-            },
-        };
+        // One that runs was kept by an earlier run.
+        let keeper = if tools(&id).is_ok() { None } else { up(&id)? };
         succeeded("tools/images.sh", images.wait()?)?;
         load(&id)?;
         Ok(Brought::Up(Self { tools: tools(&id)?, keeper }))
@@ -71,45 +64,33 @@ impl Drop for Machine {
     }
 }
 
-/// How a cluster came up.
-enum Came {
-    Kept,
-    Attached(Child),
-    Cannot(String),
+/// Why this machine cannot run a cluster; nothing when it can.
+fn why_not() -> anyhow::Result<Option<String>> {
+    let output = script("tools/cluster.sh", &["possible"])?.stderr(Stdio::piped()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.status.code() {
+        Some(0) => Ok(None),
+        Some(CANNOT_RUN) => Ok(Some(said)),
+        _ => bail!("tools/cluster.sh possible: {}: {said}", output.status),
+    }
 }
 
-/// Starts a cluster and waits until it is ready.
-fn up(id: &str) -> anyhow::Result<Came> {
-    let keep = std::env::var_os("E2E_KEEP").is_some();
-    if keep {
-        let status = script("tools/cluster.sh", &["up", "--id", id])?.status()?;
-        if status.code() == Some(CANNOT_RUN) {
-            return Ok(Came::Cannot(why_not(id)?));
-        }
-        succeeded("tools/cluster.sh up", status)?;
-        return Ok(Came::Kept);
+/// Starts a cluster and waits until it is ready. Its keeper comes back, unless the cluster is to be kept.
+fn up(id: &str) -> anyhow::Result<Option<Child>> {
+    if std::env::var_os("E2E_KEEP").is_some() {
+        succeeded("tools/cluster.sh up", script("tools/cluster.sh", &["up", "--id", id])?.status()?)?;
+        return Ok(None);
     }
     let mut command = script("tools/cluster.sh", &["up", "--id", id, "--attach"])?;
     let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut ready = String::new();
     if let Some(output) = keeper.stdout.take() {
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut ready)?;
+        BufReader::new(output).read_line(&mut ready)?;
     }
-    if !ready.trim().is_empty() {
-        return Ok(Came::Attached(keeper));
+    if ready.trim().is_empty() {
+        bail!("tools/cluster.sh up: {}; its messages are above", keeper.wait()?);
     }
-    let status = keeper.wait()?;
-    if status.code() == Some(CANNOT_RUN) {
-        return Ok(Came::Cannot(why_not(id)?));
-    }
-    bail!("tools/cluster.sh up: {status}; its messages are above");
-}
-
-/// Asks once more, to hear the reason; it refuses before it does anything.
-fn why_not(id: &str) -> anyhow::Result<String> {
-    let output = script("tools/cluster.sh", &["up", "--id", id])?.stderr(Stdio::piped()).output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ok(said.lines().last().unwrap_or("tools/cluster.sh gives no reason").to_owned())
+    Ok(Some(keeper))
 }
 
 /// What `tools/cluster.sh env` prints; an error when the cluster does not run.

@@ -64,12 +64,21 @@ impl<'a> Space<'a> {
         Ok(Self { cluster, name: made.name_any(), forwards: reach::Forwards::default() })
     }
 
+    /// Deletes the namespace, if the story has not done so; it is gone some time later.
     async fn delete(&self) -> anyhow::Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
-        namespaces
-            .delete(&self.name, &DeleteParams::default())
-            .await
-            .context("the namespace can be deleted")?;
+        match namespaces.delete(&self.name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+            result => result.map(|_| ()).context("the namespace can be deleted"),
+        }
+    }
+
+    /// Deletes the namespace and waits until it is gone.
+    pub async fn dissolve(&self) -> anyhow::Result<()> {
+        self.delete().await?;
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        wait::until(&namespaces, &self.name, "the namespace is gone", PATIENCE, |found| found.is_none())
+            .await?;
         Ok(())
     }
 

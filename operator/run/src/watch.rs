@@ -36,6 +36,9 @@ pub(crate) use synced::Synced;
 const OURS: &str = "app.kubernetes.io/managed-by=smallest-operator";
 /// Seconds after which a watch is renewed; a connection that died unseen is noticed then.
 const WATCH_SECONDS: u32 = 290;
+/// Objects a page of a list has. What is not kept of them (most of all `managedFields`, which becomes tens of
+/// kilobytes an object when it is read) is held for a page at a time, and for all kinds at once at the start.
+const PAGE_SIZE: u32 = 50;
 
 /// What watches need.
 #[derive(Clone)]
@@ -69,7 +72,7 @@ struct Secrets;
 impl Watches {
     /// Starts all watches; they end only when the set is dropped.
     pub(crate) fn start(&self, tasks: &mut JoinSet<&'static str>, service_monitors: bool) {
-        let plain = || watcher::Config::default().timeout(WATCH_SECONDS);
+        let plain = || watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_SIZE);
         self.spawn::<DeserializeGuard<SmallestDeployment>>(
             tasks,
             ("smallestdeployments", plain(), Resources),
@@ -100,7 +103,7 @@ impl Watches {
             + Send
             + 'static,
     {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS).labels(OURS);
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_SIZE).labels(OURS);
         self.spawn::<O>(tasks, (resource, config, Ours));
     }
 

@@ -122,32 +122,13 @@ impl<'a> Space<'a> {
 
     /// Waits until a deployment is ready with its current spec.
     pub async fn ready(&self, name: &str) -> anyhow::Result<SmallestDeployment> {
-        self.told(name, "Ready", "is True", PATIENCE, |condition| condition.status == "True").await?;
+        self.told(name, "Ready").until("is True", PATIENCE, |condition| condition.status == "True").await?;
         Ok(self.api().get(name).await?)
     }
 
-    /// Waits until a condition of a deployment, told of the current spec, is as wanted.
-    pub async fn told(
-        &self,
-        name: &str,
-        type_: &str,
-        what: &str,
-        within: Duration,
-        wanted: impl Fn(&Condition) -> bool,
-    ) -> anyhow::Result<Condition> {
-        let current = |deployment: &SmallestDeployment| {
-            let conditions =
-                deployment.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-            let found = wait::condition(&conditions, type_)?.clone();
-            let seen = found.observed_generation >= deployment.metadata.generation;
-            (seen && wanted(&found)).then_some(found)
-        };
-        let what = format!("{type_} of {name} {what}");
-        let found = wait::until(&self.api::<SmallestDeployment>(), name, &what, within, |deployment| {
-            deployment.is_some_and(|deployment| current(deployment).is_some())
-        })
-        .await?;
-        found.as_ref().and_then(current).context(what)
+    /// A condition of a deployment, to wait for.
+    pub fn told<'t>(&'t self, deployment: &'t str, type_: &'t str) -> Told<'t> {
+        Told { space: self, deployment, type_ }
     }
 
     /// Waits until an object of any kind is as wanted.
@@ -219,4 +200,36 @@ pub fn is_ready(pod: &Pod) -> bool {
     let ready =
         conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
     ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// A condition of a deployment, to wait for.
+pub struct Told<'a> {
+    space: &'a Space<'a>,
+    deployment: &'a str,
+    type_: &'a str,
+}
+
+impl Told<'_> {
+    /// Waits until the condition, told of the current spec, is as wanted; `what` says so for people.
+    pub async fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Condition) -> bool,
+    ) -> anyhow::Result<Condition> {
+        let Self { space, deployment: name, type_ } = self;
+        let current = |deployment: &SmallestDeployment| {
+            let conditions =
+                deployment.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+            let found = wait::condition(&conditions, type_)?.clone();
+            let seen = found.observed_generation >= deployment.metadata.generation;
+            (seen && wanted(&found)).then_some(found)
+        };
+        let what = format!("{type_} of {name} {what}");
+        let found = wait::until(&space.api::<SmallestDeployment>(), name, &what, within, |deployment| {
+            deployment.is_some_and(|deployment| current(deployment).is_some())
+        })
+        .await?;
+        found.as_ref().and_then(current).context(what)
+    }
 }

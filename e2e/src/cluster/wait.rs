@@ -28,7 +28,8 @@ where
     K: Resource + Clone + Debug + Send + Serialize + DeserializeOwned + 'static,
 {
     let deadline = Instant::now() + within;
-    let mut seen = pin!(watch_object(api.clone(), name));
+    // Boxed: nothing is optimized here, and the watcher's future is large.
+    let mut seen = watch_object(api.clone(), name).boxed();
     let mut last: Option<K> = None;
     loop {
         match timeout_at(deadline, seen.next()).await {

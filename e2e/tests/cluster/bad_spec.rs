@@ -19,9 +19,8 @@ pub(crate) async fn the_last_good_pods_stay(cluster: &Cluster) -> anyhow::Result
         let auth = json!({"gateway": {"auth": {"allowAnonymous": null, "secretRef": {"name": "no-keys"}}}});
         space.change("demo", &auth).await?;
         let told = space
-            .told("demo", "Degraded", "names the Secret", TOLD_WITHIN, |condition| {
-                condition.message.contains("no-keys")
-            })
+            .told("demo", "Degraded")
+            .until("names the Secret", TOLD_WITHIN, |condition| condition.message.contains("no-keys"))
             .await?;
         assert_eq!(told.reason, "SecretMissing");
         assert_eq!(uids(space).await?, good);
@@ -35,7 +34,8 @@ pub(crate) async fn the_last_good_pods_stay(cluster: &Cluster) -> anyhow::Result
         // The license Secret goes away under a running service.
         space.api::<Secret>().delete(LICENSE, &DeleteParams::default()).await?;
         space
-            .told("demo", "Degraded", "names the Secret", TOLD_WITHIN, |condition| {
+            .told("demo", "Degraded")
+            .until("names the Secret", TOLD_WITHIN, |condition| {
                 condition.status == "True" && condition.message.contains(LICENSE)
             })
             .await?;
@@ -48,7 +48,8 @@ pub(crate) async fn the_last_good_pods_stay(cluster: &Cluster) -> anyhow::Result
         wrong["sha256"] = json!("0".repeat(64));
         space.change("demo", &json!({"asr": {"models": [wrong]}, "images": {"worker": null}})).await?;
         space
-            .told("demo", "ModelsReady", "tells of the digest", PATIENCE, |condition| {
+            .told("demo", "ModelsReady")
+            .until("tells of the digest", PATIENCE, |condition| {
                 condition.status == "False" && condition.message.contains("demo-asr")
             })
             .await?;

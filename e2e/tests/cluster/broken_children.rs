@@ -134,14 +134,18 @@ async fn tell(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
     let began = tokio::time::Instant::now();
     let what = format!("is False because of {} and names {:?}", fault.reason, fault.names);
     space
-        .told(fault.name, fault.condition, &what, TOLD_WITHIN, |condition| {
+        .told(fault.name, fault.condition)
+        .until(&what, TOLD_WITHIN, |condition| {
             condition.status == "False"
                 && condition.reason == fault.reason
                 && condition.message.contains(fault.names)
         })
         .await?;
     eprintln!("{} is told {:.1} s after it shows", fault.name, began.elapsed().as_secs_f64());
-    space.told(fault.name, "Ready", "is False", TOLD_WITHIN, |condition| condition.status == "False").await?;
+    space
+        .told(fault.name, "Ready")
+        .until("is False", TOLD_WITHIN, |condition| condition.status == "False")
+        .await?;
     Ok(())
 }
 

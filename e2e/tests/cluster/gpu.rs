@@ -22,7 +22,8 @@ pub(crate) async fn pods_get_the_gpus_they_ask_for(cluster: &Cluster) -> anyhow:
         space.deploy(&fake("too-many", &on_gpus(there + 1))?).await?;
 
         let told = space
-            .told("too-many", "ASRReady", "names the GPU", TOLD_WITHIN * 3, |condition| {
+            .told("too-many", "ASRReady")
+            .until("names the GPU", TOLD_WITHIN * 3, |condition| {
                 condition.status == "False" && condition.reason == "Unschedulable"
             })
             .await?;

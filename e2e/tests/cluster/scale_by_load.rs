@@ -23,7 +23,7 @@ pub(crate) async fn queued_work_brings_workers_and_idleness_takes_them(
         });
         space.deploy(&fake("demo", &changes)?).await?;
         space.ready("demo").await?;
-        space.told("demo", "ScalingActive", "is True", PATIENCE, |condition| condition.status == "True").await?;
+        space.told("demo", "ScalingActive").until("is True", PATIENCE, |condition| condition.status == "True").await?;
 
         // One worker holds two of them; four wait in Redis.
         let service = space.service("demo").await?;

@@ -17,7 +17,7 @@ pub(crate) async fn synthesis_is_planned_like_recognition(cluster: &Cluster) -> 
             "scaling": {"minReplicas": 1, "maxReplicas": 2, "targetActiveRequests": 2},
         });
         space.deploy(&fake("demo", &json!({"tts": tts}))?).await?;
-        space.told("demo", "TTSReady", "is True", PATIENCE, |condition| condition.status == "True").await?;
+        space.told("demo", "TTSReady").until("is True", PATIENCE, |condition| condition.status == "True").await?;
         let deployment = space.api::<Deployment>().get("demo-tts").await?;
         let pod = deployment.spec.and_then(|spec| spec.template.spec).context("a pod template")?;
         let command = pod.containers.first().and_then(|container| container.args.clone()).unwrap_or_default();

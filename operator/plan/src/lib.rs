@@ -33,16 +33,14 @@ pub use component::{
     Component, ComponentKind, Container, Content, EnvVar, File, Port, Probe, Reload, Role, Value,
 };
 pub use desired::{Desired, desired};
-pub use place::{ClusterPlace, ImageSet, LocalPlace, Place};
 pub use names::redis_password_ref;
+pub use place::{ClusterPlace, ImageSet, LocalPlace, Place};
 pub use plan::{Condition, GeneratedSecret, Observed, Plan, plan};
 pub use reading::{
     ComponentReading, GatewayReading, LicenseReading, QueueView, Reading, WorkerPhase, WorkerReading,
 };
 pub use resource::{Documents, ReadError, read};
 pub use secret::{SecretRef, SecretText, Secrets};
-pub use status::{
-    ApplyFailure, ApplyFailureKind, Children, Found, Note, REASONS, look_again, notes, status,
-};
+pub use status::{ApplyFailure, ApplyFailureKind, Children, Found, Note, REASONS, look_again, notes, status};
 pub use valid::Valid;
 pub use validate::{Fetched, Invalid, secret_names, validate};

@@ -1,6 +1,9 @@
 //! An apiserver in memory: enough of it for the operator's calls (lists, watches, gets, server-side apply, status,
 //! deletes, Leases), and faults on demand. It notes every call.
 
+mod calls;
+mod wire;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +12,17 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Bytes, Frame};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tower::Service;
+
+pub(super) use calls::Wrong;
+use calls::{Call, Fault};
+use wire::{belongs, is_collection, line, refuse, respond, selected, status};
 
 type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -40,38 +47,10 @@ struct State {
     oldest: u64,
 }
 
-/// One call that came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Call {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) is_watch: bool,
-}
-
 struct Watcher {
     path: String,
     query: String,
     events: mpsc::UnboundedSender<Bytes>,
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Wrong {
-    /// This code instead of an answer.
-    Code(u16),
-    /// 429, with a wait of so many seconds.
-    TooMany(u32),
-    /// The namespace is going away.
-    Terminating,
-    /// No answer, ever.
-    Silence,
-}
-
-struct Fault {
-    method: &'static str,
-    path: &'static str,
-    times: usize,
-    wrong: Wrong,
 }
 
 impl Apiserver {
@@ -404,52 +383,4 @@ impl State {
                 || watcher.events.send(event.clone()).is_ok()
         });
     }
-}
-
-/// `/api/v1/…/<plural>` or `/apis/<group>/<version>/…/<plural>`.
-fn is_collection(path: &str) -> bool {
-    let parts = path.split('/').filter(|part| !part.is_empty()).count();
-    let head = if path.starts_with("/apis/") { 3 } else { 2 };
-    let rest = parts - head;
-    rest == 1 || (rest == 3 && path.contains("/namespaces/"))
-}
-
-/// Is the object of this path in the collection, of one namespace or of all?
-fn belongs(collection: &str, path: &str) -> bool {
-    let Some((parent, _)) = path.rsplit_once('/') else { return false };
-    let of_all = || {
-        let (head, rest) = parent.split_once("/namespaces/")?;
-        Some(format!("{head}/{}", rest.split_once('/')?.1))
-    };
-    parent == collection || of_all().as_deref() == Some(collection)
-}
-
-fn selected(query: &str, object: &Value) -> bool {
-    let ours = object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "smallest-operator";
-    let named = |name: &str| query.contains(&format!("metadata.name%3D{name}"));
-    (!query.contains("labelSelector") || ours)
-        && (!query.contains("fieldSelector") || object["metadata"]["name"].as_str().is_some_and(named))
-}
-
-fn status(code: u16, reason: &str, message: &str) -> Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message })
-}
-
-fn refuse(code: u16, message: &str) -> Response<AnyBody> {
-    let reason = match code {
-        404 => "NotFound",
-        409 => "Conflict",
-        _ => "InternalError",
-    };
-    respond(code, &status(code, reason, message))
-}
-
-fn respond(code: u16, body: &Value) -> Response<AnyBody> {
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
-    *response.status_mut() = http::StatusCode::from_u16(code).expect("a code");
-    response
-}
-
-fn line(event: &Value) -> Bytes {
-    Bytes::from(format!("{event}\n"))
 }

@@ -13,7 +13,7 @@ use queue::redis::{RedisConfig, RedisQueue};
 use tokio::net::TcpListener;
 
 /// How long Redis may take to come up after this program. Whoever starts it may be as patient, or not.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 /// Between two attempts to reach it.
 const RETRY: Duration = Duration::from_millis(500);
 

@@ -47,7 +47,7 @@ mod tests {
         let mut heard = listen(SignalKind::terminate()).unwrap();
         let patience = Duration::from_secs(20);
         let short = tokio::spawn(signal_and(Duration::ZERO));
-        let long = tokio::spawn(signal_and(Duration::from_secs(3_600)));
+        let long = tokio::spawn(signal_and(Duration::from_hours(1)));
         // Both listen once they have run up to their first wait.
         tokio::task::yield_now().await;
         terminate();

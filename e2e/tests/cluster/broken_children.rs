@@ -33,19 +33,8 @@ enum Shows {
     Log(&'static str),
 }
 
-fn faults() -> Vec<Fault> {
-    // Nothing but the workers and Redis, to be quick.
-    let of = |asr: Value| json!({"gateway": {"replicas": 0}, "asr": asr});
-    let mut wrong_digest = of(json!({}));
-    wrong_digest["images"] = json!({"worker": null});
-    wrong_digest["asr"]["models"] = json!([{
-        "name": "demo-asr", "url": "file:///usr/share/smallest/models/demo-asr", "sha256": "0".repeat(64),
-    }]);
-    let mut no_image = of(json!({}));
-    no_image["images"] = json!({"worker": "registry.invalid/smallestinc/no-such-image:0.0.1"});
-    let mut unreadable = of(json!({}));
-    unreadable["monitoring"] = json!({"logFilter": "gateway=loud"});
-    let little = json!({"resources": {"limits": {"memory": "12Mi"}, "requests": {"memory": "12Mi"}}});
+/// What the resource itself shows, before any pod.
+fn faults_of_the_resource() -> Vec<Fault> {
     vec![
         Fault {
             name: "no-license",
@@ -63,6 +52,34 @@ fn faults() -> Vec<Fault> {
             reason: "SecretKeyMissing",
             names: "no-such-key",
         },
+        Fault {
+            name: "no-redis",
+            changes: json!({
+                "gateway": {"replicas": 1}, "redis": {"embedded": null, "external": {"url": "redis://not-there:6379"}},
+            }),
+            shows: Shows::Resource,
+            condition: "RedisReady",
+            reason: "RedisUnreachable",
+            names: "not-there",
+        },
+    ]
+}
+
+/// What pods of the workers show.
+fn faults_of_pods() -> Vec<Fault> {
+    // Nothing but the workers and Redis, to be quick.
+    let of = |asr: Value| json!({"gateway": {"replicas": 0}, "asr": asr});
+    let mut wrong_digest = of(json!({}));
+    wrong_digest["images"] = json!({"worker": null});
+    wrong_digest["asr"]["models"] = json!([{
+        "name": "demo-asr", "url": "file:///usr/share/smallest/models/demo-asr", "sha256": "0".repeat(64),
+    }]);
+    let mut no_image = of(json!({}));
+    no_image["images"] = json!({"worker": "registry.invalid/smallestinc/no-such-image:0.0.1"});
+    let mut unreadable = of(json!({}));
+    unreadable["monitoring"] = json!({"logFilter": "gateway=loud"});
+    let little = json!({"resources": {"limits": {"memory": "12Mi"}, "requests": {"memory": "12Mi"}}});
+    vec![
         Fault {
             name: "no-image",
             changes: no_image,
@@ -103,22 +120,12 @@ fn faults() -> Vec<Fault> {
             reason: "OOMKilled",
             names: "memory",
         },
-        Fault {
-            name: "no-redis",
-            changes: json!({
-                "gateway": {"replicas": 1}, "redis": {"embedded": null, "external": {"url": "redis://not-there:6379"}},
-            }),
-            shows: Shows::Resource,
-            condition: "RedisReady",
-            reason: "RedisUnreachable",
-            names: "not-there",
-        },
     ]
 }
 
 pub(crate) async fn a_condition_names_what_is_broken(cluster: &Cluster) -> anyhow::Result<()> {
     in_namespace(cluster, "broken", async |space| {
-        let faults = faults();
+        let faults: Vec<Fault> = faults_of_the_resource().into_iter().chain(faults_of_pods()).collect();
         let told = join_all(faults.iter().map(|fault| tell(space, fault))).await;
         let failures: Vec<String> =
             told.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -156,8 +163,8 @@ async fn shown(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
     match fault.shows {
         Shows::Resource => {}
         Shows::Pod(shows) => {
-            let shown = |pods: &[&Pod]| pods.iter().any(|pod| shows(pod));
-            wait::until_all(&pods, &selector, &what, PATIENCE, shown).await?;
+            let any = |found: &[&Pod]| found.iter().any(|pod| shows(pod));
+            wait::until_all(&pods, &selector, &what, PATIENCE, any).await?;
         }
         Shows::Log(line) => {
             let started = |pods: &[&Pod]| pods.iter().any(|pod| runs(pod));

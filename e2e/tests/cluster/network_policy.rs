@@ -13,7 +13,8 @@ use serde_json::json;
 type From<'a> = (&'a str, &'a str);
 
 pub(crate) async fn only_the_ways_of_the_service_are_open(cluster: &Cluster) -> anyhow::Result<()> {
-    in_namespace(cluster, "policy", async |space| {
+    // Boxed: nothing is optimized here, and the story has much to remember.
+    Box::pin(in_namespace(cluster, "policy", async |space| {
         let outsider = stranger(space, "stranger").await?;
         let outsider_ip = ip(&outsider)?;
         space.deploy(&fake("demo", &json!({}))?).await?;
@@ -50,7 +51,7 @@ pub(crate) async fn only_the_ways_of_the_service_are_open(cluster: &Cluster) -> 
         // Without policies the same ways are open: it was they that closed them.
         space.change("demo", &json!({"networkPolicy": {"enabled": false}})).await?;
         open(space, from_stranger, &ip(&redis)?, 6379).await
-    })
+    }))
     .await
 }
 

@@ -54,6 +54,6 @@ async fn a_client_that_asks_first_is_not_told_to_send() {
 #[tokio::test]
 async fn a_client_that_stops_sending_is_answered() {
     let head = "Content-Type: audio/wav\r\nContent-Length: 200000";
-    let answer = send(head, &[0; 50_000]).await.expect("the connection holds");
+    let answer = send(head, &vec![0; 50_000]).await.expect("the connection holds");
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }

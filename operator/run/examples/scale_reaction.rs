@@ -26,7 +26,7 @@ use queue::redis::{RedisConfig, RedisQueue};
 use tokio::time::{Instant, timeout};
 
 /// Longest wait for anything that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two questions for the metric, which is only there for asking.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 

@@ -18,7 +18,7 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// Wait after the first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Longest wait after a failure.
-const LAST_RETRY: Duration = Duration::from_secs(300);
+const LAST_RETRY: Duration = Duration::from_mins(5);
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,11 +286,7 @@ mod tests {
         agenda.wake(&key("a"), start);
         agenda.next(start);
         agenda.wake(&key("a"), start);
-        agenda.done(
-            &key("a"),
-            Turn::Failed { not_before: Some(Duration::from_secs(60)), jitter: 0.0 },
-            start,
-        );
+        agenda.done(&key("a"), Turn::Failed { not_before: Some(Duration::from_mins(1)), jitter: 0.0 }, start);
         agenda.wake(&key("a"), at(start, 30_000));
         assert_eq!(agenda.next(at(start, 59_000)), Next::Wait(Some(at(start, 60_000))));
         assert_eq!(agenda.next(at(start, 60_000)), Next::Work(key("a")));

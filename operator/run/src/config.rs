@@ -88,7 +88,7 @@ pub(crate) struct ImageArgs {
     /// Image of the embedded Redis
     #[arg(long = "image-redis", env = "SMALLEST_IMAGE_REDIS", value_name = "IMAGE", default_value_t = ImageSet::default().redis)]
     redis: String,
-    /// When images are pulled: Always, IfNotPresent or Never
+    /// When images are pulled: Always, `IfNotPresent` or Never
     #[arg(long, env = "IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: String,
     /// Keys that license proxies trust beside the built-in one

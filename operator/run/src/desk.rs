@@ -25,7 +25,7 @@ impl Desk {
             agenda.wake(&key, now);
             any = true;
         }
-        self.count(&agenda);
+        count(&agenda);
         drop(agenda);
         if any {
             self.news.notify_one();
@@ -39,7 +39,7 @@ impl Desk {
             let next = {
                 let mut agenda = self.lock();
                 let next = agenda.next(Instant::now());
-                self.count(&agenda);
+                count(&agenda);
                 next
             };
             match next {
@@ -61,17 +61,17 @@ impl Desk {
     pub(crate) fn done(&self, key: &Key, turn: Turn) {
         let mut agenda = self.lock();
         agenda.done(key, turn, Instant::now());
-        self.count(&agenda);
+        count(&agenda);
         drop(agenda);
         self.news.notify_one();
-    }
-
-    fn count(&self, agenda: &Agenda) {
-        metrics::gauge!("operator_queue_length").set(agenda.ready() as f64);
-        metrics::gauge!("operator_working").set(agenda.working() as f64);
     }
 
     fn lock(&self) -> MutexGuard<'_, Agenda> {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count(agenda: &Agenda) {
+    metrics::gauge!("operator_queue_length").set(agenda.ready() as f64);
+    metrics::gauge!("operator_working").set(agenda.working() as f64);
 }

@@ -12,7 +12,7 @@ use crate::report::ReportError;
 /// Longest text of causes; they end in conditions and Events.
 const MAX_CAUSES: usize = 512;
 /// A server that asks for a longer pause than this is not believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(2);
 
 /// Why a turn failed.
 #[derive(Debug, thiserror::Error)]

@@ -217,12 +217,16 @@ impl Index {
             }
             let lost = O::names(&entry.slots).into_iter().filter(|name| !listed.has(key, name));
             let lost: Vec<String> = lost.collect();
-            lost.iter().for_each(|name| O::forget(&mut entry.slots, name));
+            for name in &lost {
+                O::forget(&mut entry.slots, name);
+            }
             if before != entry.owned.len() || !lost.is_empty() {
                 woken.push(key.clone());
             }
         }
-        woken.iter().for_each(|key| inner.tidy(key));
+        for key in &woken {
+            inner.tidy(key);
+        }
         woken
     }
 
@@ -248,7 +252,9 @@ impl Index {
                 woken.push(key.clone());
             }
         }
-        woken.iter().for_each(|key| inner.tidy(key));
+        for key in &woken {
+            inner.tidy(key);
+        }
         woken
     }
 

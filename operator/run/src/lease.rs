@@ -85,7 +85,7 @@ impl Granted {
     /// For tests: writing is allowed for good.
     #[cfg(test)]
     pub(crate) fn forever(&self) {
-        self.until(Instant::now() + Duration::from_secs(60 * 60 * 24 * 365));
+        self.until(Instant::now() + Duration::from_hours(8760));
     }
 
     /// Leadership as a flag, for those who only start and stop something by it. It can lag; the gate does not.
@@ -240,7 +240,7 @@ impl Candidate {
                 }
                 Err(LeaseError::Call(kube::Error::Api(status))) if status.is_not_found() => return None,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "failed to renew the Lease")
+                    tracing::warn!(error = &error as &dyn std::error::Error, "failed to renew the Lease");
                 }
             }
         }
@@ -266,7 +266,7 @@ impl Candidate {
         match call(self.api.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(_) => tracing::info!(identity = self.me, "gave the Lease back"),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to give the Lease back")
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to give the Lease back");
             }
         }
     }

@@ -26,7 +26,7 @@ use crate::scale::{Key, Queues, Scaler};
 use crate::{random, targets};
 
 /// Longest turn. It is longer than any single call, and ends calls whose answer never ends.
-const TURN_DEADLINE: Duration = Duration::from_secs(120);
+const TURN_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What a turn needs.
 pub(crate) struct Reconciler {
@@ -136,9 +136,12 @@ impl Reconciler {
         }
         let _step = Step::start("apply");
         let uid = deployment.uid().unwrap_or_default();
-        self.applier.apply(key, &uid, desired).await.map_err(|failed| match failed.is_end() {
-            true => ReconcileError::Ended,
-            false => ReconcileError::Apply { failure: failed.failure, retry_after: failed.retry_after },
+        self.applier.apply(key, &uid, desired).await.map_err(|failed| {
+            if failed.is_end() {
+                ReconcileError::Ended
+            } else {
+                ReconcileError::Apply { failure: failed.failure, retry_after: failed.retry_after }
+            }
         })
     }
 

@@ -19,8 +19,8 @@ import generate
 import reference
 
 HERE = Path(__file__).resolve().parent
-# Sums differ in their last bits between CPU models; the engine's own tolerance is 1e-4.
-LIMITS = {"features": 1e-5, "encoder": 1e-4, "logits": 1e-4, "log_probs": 1e-4}
+# Sums differ in their last bits between CPU models; what the engine itself is held to.
+LIMITS = {"features": 1e-4, "encoder": 1e-4, "logits": 1e-4, "log_probs": 1e-4}
 
 
 def main():

@@ -38,7 +38,7 @@ pub(crate) async fn prepare(client: &Client) -> anyhow::Result<()> {
     definitions.patch(&definition.name_any(), &apply, &Patch::Apply(&definition)).await?;
     let name = definition.name_any();
     let established = await_condition(definitions, &name, conditions::is_crd_established());
-    timeout(Duration::from_secs(60), established).await.context("the definition is not established")??;
+    timeout(Duration::from_mins(1), established).await.context("the definition is not established")??;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
     namespaces.patch(NAMESPACE, &apply, &Patch::Apply(&namespace)).await?;

@@ -105,5 +105,5 @@ async fn at_rest(operator: &Operator, deadline: Duration) -> anyhow::Result<Dura
             (writes, since) = (now, Instant::now());
         }
     }
-    Ok(started.elapsed() - QUIET)
+    Ok(started.elapsed().saturating_sub(QUIET))
 }

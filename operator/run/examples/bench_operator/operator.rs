@@ -51,7 +51,7 @@ impl Operator {
                 }
             }
         };
-        timeout(Duration::from_secs(120), leads)
+        timeout(Duration::from_mins(2), leads)
             .await
             .context("the operator does not lead after two minutes")?;
         Ok(operator)

@@ -1,6 +1,6 @@
 //! What the plan no longer has is deleted: objects with our labels, owned by the resource, and not wanted.
 //!
-//! Never a PersistentVolumeClaim: models that took hours to download, and a Redis that somebody wanted on disk, go
+//! Never a `PersistentVolumeClaim`: models that took hours to download, and a Redis that somebody wanted on disk, go
 //! only when the user deletes them.
 
 use std::collections::BTreeSet;

@@ -56,9 +56,9 @@ impl Secrets {
         // A Secret is listed under its namespace: it does not say who names it.
         let is_listed = |(namespace, name): &Name| listed.has(&Key::new(namespace.as_str(), ""), name);
         let gone: Vec<Name> = self.versions.keys().filter(|id| !is_listed(id)).cloned().collect();
-        gone.iter().for_each(|id| {
+        for id in &gone {
             self.versions.remove(id);
-        });
+        }
         gone.iter().flat_map(|id| self.who_names(id)).collect()
     }
 

@@ -30,7 +30,7 @@ const DECISIONS: usize = 5;
 /// Deletion costs of a component are written this often at most.
 const COSTS_EVERY: Duration = Duration::from_secs(30);
 /// Pause after a patch that failed; doubles up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// How a deployment's components scale now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -305,12 +305,11 @@ struct Clocks {
 
 impl Clocks {
     fn set(&mut self, key: &Key, after: Duration) {
-        match self.keys.get(key) {
-            Some(at) => self.queue.reset(at, after),
-            None => {
-                let at = self.queue.insert(key.clone(), after);
-                self.keys.insert(key.clone(), at);
-            }
+        if let Some(at) = self.keys.get(key) {
+            self.queue.reset(at, after);
+        } else {
+            let at = self.queue.insert(key.clone(), after);
+            self.keys.insert(key.clone(), at);
         }
     }
 

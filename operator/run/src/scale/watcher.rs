@@ -19,13 +19,13 @@ use super::reading;
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), response: Duration::from_secs(1), retry_for: Duration::ZERO };
 /// First and longest pause between two attempts to connect; half of it is jitter.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
 /// Shortest time between two looks at a component that nobody serves: its first work must be seen at once.
 const ASLEEP_PAUSE: Duration = Duration::from_millis(50);
 /// Shortest time between two looks at one that works: its autoscaler asks on its own.
 const AWAKE_PAUSE: Duration = Duration::from_secs(1);
 /// A look without news: registrations lapse silently.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 /// The same while claims are held, which lapse silently too.
 const HELD_REST: Duration = Duration::from_secs(5);
 

@@ -47,7 +47,7 @@ async fn one_of_two_leads_and_renews() {
     let first = replica(&server, "first");
     takes(&first).await;
     let second = replica(&server, "second");
-    sleep(Duration::from_secs(600)).await;
+    sleep(Duration::from_mins(10)).await;
     assert!(first.leadership.is_leader() && !second.leadership.is_leader());
     assert!(holder(&server).starts_with("first_"));
     let renewals = server.log().iter().filter(|call| call.method == "PUT").count();
@@ -79,7 +79,7 @@ async fn a_holder_that_vanishes_is_replaced_when_its_lease_ends() {
     first.task.abort();
     let waited = takes(&second).await;
     assert!(waited <= LEASE_DURATION + Duration::from_secs(3), "{waited:?}");
-    assert!(waited >= LEASE_DURATION - Duration::from_secs(3), "{waited:?}");
+    assert!(waited >= LEASE_DURATION.saturating_sub(Duration::from_secs(3)), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

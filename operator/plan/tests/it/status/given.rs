@@ -262,7 +262,7 @@ impl WorkerText {
                 "Ready" => WorkerPhase::Ready,
                 "Draining" => WorkerPhase::Draining,
                 "Failed" => WorkerPhase::Failed,
-                other => panic!("no phase: {other:?}"),
+                other => unreachable!("a case names a phase that is none: {other:?}"),
             },
             message: self.message.clone(),
             model: "demo-asr".to_owned(),

@@ -7,7 +7,7 @@ use std::path::Path;
 /// Words of the functions named `reason` in a source file: `=> "Word"`.
 fn words(file: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).expect(file);
     let bodies = text.split("fn reason(&self)").skip(1).filter_map(|rest| rest.split("\n    }\n").next());
     bodies
         .flat_map(|body| body.split("=> \"").skip(1))

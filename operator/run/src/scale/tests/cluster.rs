@@ -45,13 +45,13 @@ impl Cluster {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let (code, answer) = self.decide(&parts.method, parts.uri.path(), body);
+        let (code, answer) = self.decide(&parts.method, parts.uri.path(), &body);
         self.written.notify_one();
         let response = Response::builder().status(code).header("content-type", "application/json");
         Ok(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
     }
 
-    fn decide(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+    fn decide(&self, method: &Method, path: &str, body: &Value) -> (u16, Value) {
         let mut state = self.state.lock().unwrap();
         if state.failures > 0 {
             state.failures -= 1;
@@ -73,7 +73,7 @@ impl Cluster {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {} }),
             );
         }
-        if body["metadata"]["resourceVersion"] != state.version.to_string() {
+        if body["metadata"]["resourceVersion"] != state.version {
             return (
                 409,
                 json!({ "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "" }),

@@ -4,7 +4,7 @@
 use e2e::cluster::load::{LiveStream, plain, spoken};
 use e2e::cluster::resource::fake;
 use e2e::cluster::{Cluster, Space, in_namespace};
-use e2e::{clients, cluster};
+use e2e::{clients, cluster, eventually};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
@@ -37,11 +37,17 @@ pub(crate) async fn a_changed_spec_rolls(cluster: &Cluster) -> anyhow::Result<()
                 deployment.metadata.generation > Some(1) && cluster::wait::rolled_out(deployment)
             })
             .await?;
+        // The old one takes requests, with the old keys, until it is gone.
+        space.pods_ready("demo", "gateway", 1).await?;
         assert_ne!(only(space, "gateway").await?, gateway);
         assert_eq!(only(space, "asr").await?, worker);
         service.api_key = Some("second".to_owned());
         let sample = spoken(&["with", "the", "new", "key"]);
-        let answer = clients::recognize(&service, sample.wav.clone()).await?;
+        // The pod that goes takes work with its old keys until every node has heard that it goes.
+        let answer = eventually("the new key is taken", || async {
+            clients::recognize(&service, sample.wav.clone()).await.ok()
+        })
+        .await?;
         assert_eq!(plain(&answer.text), sample.reference);
         Ok(())
     })

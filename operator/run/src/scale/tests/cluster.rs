@@ -73,7 +73,8 @@ impl Cluster {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {} }),
             );
         }
-        if body["metadata"]["resourceVersion"] != state.version {
+        let current = state.version.to_string();
+        if body["metadata"]["resourceVersion"].as_str() != Some(current.as_str()) {
             return (
                 409,
                 json!({ "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "" }),

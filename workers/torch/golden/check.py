@@ -21,6 +21,9 @@ import reference
 HERE = Path(__file__).resolve().parent
 # Sums differ in their last bits between CPU models; what the engine itself is held to.
 LIMITS = {"features": 1e-4, "encoder": 1e-4, "logits": 1e-4, "log_probs": 1e-4}
+# What a transform rounds, as a part of a frame's loudest amplitude; it shows in the logarithm of quiet bins beside
+# loud ones, and differs between CPU models.
+ROUNDING = 2.0 ** -20
 
 
 def main():
@@ -87,7 +90,10 @@ def tensor_difference(key, stored, expected):
     if stored.shape != expected.shape or stored.dtype != expected.dtype:
         return f"{key}: {stored.dtype} {tuple(stored.shape)}, reference {expected.dtype} {tuple(expected.shape)}"
     limit = LIMITS.get(key.rsplit(".", 1)[-1], 0)
-    distance = float((stored.double() - expected.double()).abs().max()) if stored.numel() else 0.0
+    distance = (stored.double() - expected.double()).abs()
+    if key == "features":
+        distance = distance - ROUNDING * ((stored.double().amax(-1, keepdim=True) - stored.double()) / 2).exp()
+    distance = float(distance.max()) if stored.numel() else 0.0
     return None if distance <= limit else f"{key}: differs by {distance:.1e}, limit {limit:.0e}"
 
 

@@ -19,9 +19,9 @@ import generate
 import reference
 
 HERE = Path(__file__).resolve().parent
-# Files of another CPU model differ by what its transforms and sums round: five times the engine's own tolerance
-# (three times were seen between an AMD EPYC and an Intel Xeon). Tokens, frames and texts must be equal.
-LIMITS = {"features": 1e-4, "encoder": 5e-4, "logits": 5e-4, "log_probs": 5e-4}
+# Files of another CPU model differ by what its transforms and sums round: ten times the engine's own tolerance
+# (5.5 times were seen between an AMD EPYC and an Intel Xeon). Tokens, frames and texts must be equal.
+LIMITS = {"features": 1e-4, "encoder": 1e-3, "logits": 1e-3, "log_probs": 1e-3}
 # What a transform rounds, as a part of a frame's loudest amplitude; it shows in the logarithm of quiet bins beside
 # loud ones, and differs between CPU models.
 ROUNDING = 2.0 ** -20

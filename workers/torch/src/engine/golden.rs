@@ -146,9 +146,9 @@ fn close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
 }
 
 /// The files may come from another CPU model, whose transforms round the features otherwise; what that makes of
-/// encoder and logits was seen to be three times the tolerance between an AMD EPYC and an Intel Xeon. On one and
-/// the same CPU the tolerance itself is kept.
-const OTHER_CPU: f64 = 5.0;
+/// encoder and logits was seen to be up to 5.5 times the tolerance (a sine sweep) between an AMD EPYC and an Intel
+/// Xeon. On one and the same CPU the tolerance itself is kept.
+const OTHER_CPU: f64 = 10.0;
 /// What a transform rounds, as a part of a frame's loudest amplitude. Transforms differ in it between CPU models.
 const ROUNDING: f64 = 1.0 / (1 << 20) as f64;
 

@@ -14,6 +14,7 @@ mod pod;
 mod read;
 mod redis;
 mod reference;
+mod schedule;
 mod status;
 mod worker;
 
@@ -25,6 +26,7 @@ pub use license::{License, OfflineLicense};
 pub use pod::{Lifecycle, PodOptions, Scaling, SecretKeyRef};
 pub use read::{Problem, crd, read, reference};
 pub use redis::{EmbeddedRedis, ExternalRedis, Persistence, Redis, RedisTls, Toggle};
+pub use schedule::Schedule;
 pub use status::{
     ComponentStatus, Endpoints, Fault, LicenseStatus, ModelStatus, QueueStatus, ScaleDecision,
     SmallestDeploymentStatus, StreamsStatus,

@@ -10,6 +10,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::Schedule;
+
 /// One entry of a Secret in the namespace of the resource (under `smallest up`: in the same file).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -111,12 +113,21 @@ impl Default for Lifecycle {
     }
 }
 
-/// Scaling by load instead of a fixed number of replicas. `smallest up` runs `minReplicas`, at least one.
+/// Scaling by load instead of a fixed number of replicas. `smallest up` runs `minReplicas`, at least one, at any time of
+/// the day.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message(
     "minReplicas must not be above maxReplicas: lower minReplicas or raise maxReplicas"
 ))]
+#[x_kube(validation = Rule::new(
+    "!has(self.schedules) || self.schedules.all(s, has(s.maxReplicas) || s.minReplicas <= self.maxReplicas)"
+).message(
+    "minReplicas of a schedule must not be above scaling.maxReplicas: lower it, or give the schedule a maxReplicas"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.schedules) || self.schedules.all(a, self.schedules.exists_one(b, b.name == a.name))"
+).message("two schedules share a name: give each its own"))]
 pub struct Scaling {
     /// Fewest replicas; 0 lets the component go to sleep after `idleSeconds`.
     #[serde(default = "Scaling::default_min")]
@@ -152,6 +163,10 @@ pub struct Scaling {
     #[serde(default = "Scaling::default_idle")]
     #[schemars(range(min = 10, max = 86_400))]
     pub idle_seconds: u32,
+    /// Windows of time with bounds of their own. Of those that are open the one with the highest `minReplicas` holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub schedules: Vec<Schedule>,
 }
 
 impl Scaling {

@@ -104,7 +104,7 @@ updateStrategy: {{ merge (dict) . (dict "type" "RollingUpdate") | toJson }}
 {{- /* A number in `spec` wins over the ones here: a component has either replicas or scaling. */}}
 {{- if or (hasKey $own "replicas") (hasKey $own "scaling") }}
 {{- else if and $root.Values.scaling.auto.enabled (dig "enabled" true $hpa) }}
-scaling: {{ pick $hpa "minReplicas" "maxReplicas" "targetActiveRequests" "targetQueueDepth" "idleSeconds" "scaleUpStabilizationWindowSeconds" "scaleDownStabilizationWindowSeconds" "behavior" | toJson }}
+scaling: {{ pick $hpa "minReplicas" "maxReplicas" "targetActiveRequests" "targetQueueDepth" "idleSeconds" "schedules" "scaleUpStabilizationWindowSeconds" "scaleDownStabilizationWindowSeconds" "behavior" | toJson }}
 {{- else if regexMatch "^[0-9]+$" (get $root.Values.scaling.replicas $key | toString) }}
 replicas: {{ get $root.Values.scaling.replicas $key | int }}
 {{- end }}

@@ -124,6 +124,11 @@ fn what_rules_look_at_is_bounded() {
     let service = &spec["gateway"]["properties"]["service"]["properties"];
     bounded(&service["loadBalancerSourceRanges"], "maxItems");
     bounded(&spec["images"]["properties"]["gateway"], "maxLength");
+    let schedules = &spec["asr"]["properties"]["scaling"]["properties"]["schedules"];
+    bounded(schedules, "maxItems");
+    for field in ["name", "timeZone", "start", "end"] {
+        bounded(&schedules["items"]["properties"][field], "maxLength");
+    }
     let claim = &spec["asr"]["properties"]["cache"]["properties"]["persistentVolumeClaim"]["properties"];
     bounded(&claim["storageClassName"], "maxLength");
     bounded(&claim["accessModes"], "maxItems");

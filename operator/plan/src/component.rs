@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::scale::Bounds;
 use crate::secret::SecretRef;
 
 /// What a component is for. The order is the order of starting.
@@ -30,6 +31,9 @@ pub struct Component {
     pub name: String,
     /// How many; with scaling, how many to begin with.
     pub replicas: u16,
+    /// In a cluster, between how many it scales at the instant of the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// Components that must be ready before.
     pub needs: Vec<ComponentKind>,
     /// Sidecars first, then the main container.

@@ -1,12 +1,15 @@
 //! [`plan`]: what must run, what is waited for and why, from a [`Valid`] deployment and what was observed. Pure.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use crate::build;
-use crate::component::{Component, Value};
+use crate::component::{Component, ComponentKind, Value};
 use crate::names;
 use crate::place::Place;
+use crate::scale::Bounds;
 use crate::secret::{SecretRef, SecretText, Secrets};
 use crate::valid::{Valid, ValidRedis};
 
@@ -65,6 +68,19 @@ pub struct Condition {
 }
 
 impl Plan {
+    /// Between how many replicas a component scales; `None` when it does not.
+    pub fn bounds(&self, kind: ComponentKind) -> Option<&Bounds> {
+        self.components.iter().find(|component| component.kind == kind)?.bounds.as_ref()
+    }
+
+    /// How long the plan holds: until a schedule opens or closes a window. `None`: for ever.
+    pub fn holds_for(&self, now: &Time) -> Option<Duration> {
+        let changes =
+            self.components.iter().filter_map(|component| component.bounds.as_ref()?.next_change.as_ref());
+        let next = changes.min()?;
+        Some(Duration::try_from(next.0.duration_since(now.0)).unwrap_or_default())
+    }
+
     /// Address of the queue with its password; `secrets` are those that the plan was validated with. `None` when
     /// the Secret that holds it is not among them.
     pub fn queue_url(&self, secrets: &Secrets) -> Option<SecretText> {
@@ -88,6 +104,11 @@ pub fn plan(valid: &Valid, observed: &Observed, now: &Time) -> Plan {
     }
     components.extend(valid.workers().map(|worker| build::worker(valid, worker)));
     components.push(build::gateway(valid));
+    if valid.place.cluster().is_some() {
+        for component in &mut components {
+            component.bounds = valid.timetable(component.kind).map(|timetable| timetable.at(now));
+        }
+    }
     Plan {
         deployment: names::scope(&valid.namespace, &valid.name),
         place: valid.place.clone(),

@@ -1,5 +1,5 @@
 //! What scaling goes by: names of the external metrics, their values from a reading of the queue, and the decisions
-//! that the autoscaler cannot make (from zero, to zero, which pod goes first). Pure.
+//! that the autoscaler cannot make (from zero, to zero, which pod goes first), and the bounds that schedules set. Pure.
 //!
 //! Whoever makes an autoscaler's object and whoever serves its metrics take the names from here.
 
@@ -7,11 +7,14 @@ mod cost;
 mod decide;
 mod metric;
 mod news;
+mod schedule;
 
 pub use cost::{DELETION_COST, costs};
 pub use decide::{Decision, Facts, Step, decide};
 pub use metric::{LABEL_COMPONENT, LABEL_DEPLOYMENT, Metric, Unknown};
 pub use news::{News, news};
+pub use schedule::{Bounds, Window};
+pub(crate) use schedule::{Timetable, Unreadable};
 
 /// Readings in short words.
 #[cfg(test)]

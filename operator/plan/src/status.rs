@@ -81,7 +81,9 @@ pub fn look_again(deployment: &SmallestDeployment, found: &Found<'_>, now: &Time
         let left = scaling::PATIENCE_SECONDS - now.0.duration_since(since.0).as_secs();
         u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
     });
-    patience.chain(license::next_step(found, now)).chain(blind).min().map(|wait| wait.min(LONGEST))
+    let schedule = found.outcome.ok().and_then(|plan| plan.holds_for(now));
+    let steps = patience.chain(license::next_step(found, now)).chain(blind).chain(schedule);
+    steps.min().map(|wait| wait.min(LONGEST))
 }
 
 /// What all conditions are made from.

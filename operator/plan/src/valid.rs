@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::component::ComponentKind;
 use crate::place::Place;
+use crate::scale::Timetable;
 use crate::secret::{SecretRef, Secrets};
 
 /// A deployment that can be planned; nothing in it can be wrong any more.
@@ -59,6 +60,8 @@ pub(crate) struct ValidGateway {
     pub(crate) allow_anonymous: bool,
     pub(crate) limits: GatewayLimits,
     pub(crate) scaling: Option<Scaling>,
+    /// Its schedules; there when `scaling` is.
+    pub(crate) timetable: Option<Timetable>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) pod: PodOptions,
 }
@@ -80,6 +83,8 @@ pub(crate) struct ValidWorker {
     pub(crate) max_batch: Option<u32>,
     pub(crate) threads: Option<u32>,
     pub(crate) scaling: Option<Scaling>,
+    /// Its schedules; there when `scaling` is.
+    pub(crate) timetable: Option<Timetable>,
     pub(crate) update_strategy: Option<DeploymentStrategy>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) pod: PodOptions,
@@ -142,6 +147,14 @@ impl Valid {
         match kind {
             ComponentKind::Gateway => self.gateway.scaling.as_ref(),
             kind => self.worker(kind).and_then(|worker| worker.scaling.as_ref()),
+        }
+    }
+
+    /// When which bounds of a component's scaling hold.
+    pub(crate) fn timetable(&self, kind: ComponentKind) -> Option<&Timetable> {
+        match kind {
+            ComponentKind::Gateway => self.gateway.timetable.as_ref(),
+            kind => self.worker(kind).and_then(|worker| worker.timetable.as_ref()),
         }
     }
 }

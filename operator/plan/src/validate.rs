@@ -15,6 +15,7 @@ use crds::{
 use crate::component::ComponentKind;
 use crate::names;
 use crate::place::Place;
+use crate::scale::{Timetable, Unreadable};
 use crate::secret::{SecretRef, Secrets};
 use crate::valid::{
     LicenseSource, Valid, ValidEmbedded, ValidExternal, ValidGateway, ValidLicense, ValidRedis, ValidWorker,
@@ -128,6 +129,7 @@ fn gateway(gateway: &Gateway, fetched: &Fetched) -> Result<ValidGateway, Invalid
         allow_anonymous: gateway.auth.allow_anonymous,
         limits: gateway.limits.clone(),
         scaling: gateway.scaling.clone(),
+        timetable: timetable("gateway", gateway.scaling.as_ref())?,
         lifecycle: gateway.lifecycle.clone(),
         pod: gateway.pod.clone(),
     })
@@ -158,6 +160,7 @@ fn worker(worker: &Worker, kind: ComponentKind, fetched: &Fetched) -> Result<Val
         max_batch: worker.batch.as_ref().map(|batch| batch.max_size),
         threads: worker.threads,
         scaling: worker.scaling.clone(),
+        timetable: timetable(names::component(kind), worker.scaling.as_ref())?,
         update_strategy: worker.update_strategy.clone(),
         lifecycle: worker.lifecycle.clone(),
         pod: worker.pod.clone(),
@@ -209,6 +212,18 @@ fn replicas(
         return Err(Invalid::CountReplicas { component, replicas: count });
     }
     Ok(u16::try_from(count).unwrap_or(u16::MAX))
+}
+
+fn timetable(component: &'static str, scaling: Option<&Scaling>) -> Result<Option<Timetable>, Invalid> {
+    scaling.map(Timetable::read).transpose().map_err(|unreadable| match unreadable {
+        Unreadable::Zone { schedule, zone } => Invalid::FindTimeZone { component, schedule, zone },
+        Unreadable::Cron { schedule, field, cron, problem } => {
+            Invalid::ReadSchedule { component, schedule, field, cron, problem }
+        }
+        Unreadable::Never { schedule, field, cron } => {
+            Invalid::ReachSchedule { component, schedule, field, cron }
+        }
+    })
 }
 
 fn secret(

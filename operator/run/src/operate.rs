@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use operator_metrics::{CertificateFrom, MetricSource};
 use operator_plan::{ClusterPlace, Place};
@@ -24,7 +26,7 @@ use crate::desk::Desk;
 use crate::fetch::Fetcher;
 use crate::index::Index;
 use crate::lease::{Candidate, Leadership, leadership};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Clock, Reconciler};
 use crate::report::Reporting;
 use crate::scale::{Key, Queues, Scaler};
 use crate::watch::{Synced, Watches};
@@ -61,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) pod_name: String,
     /// What plans are made for.
     pub(crate) place: ClusterPlace,
+    /// What time it is.
+    pub(crate) clock: Clock,
 }
 
 impl Parts {
@@ -90,6 +94,7 @@ impl Parts {
             scaler: scaler.clone(),
             leadership: leadership.clone(),
             place: Place::Cluster(settings.place),
+            clock: settings.clock,
         };
         Self { watches, reconciler: Arc::new(reconciler), scaler, changes }
     }
@@ -143,6 +148,7 @@ pub(crate) async fn operate(cli: Cli) -> anyhow::Result<()> {
         namespace: cli.run.watched(),
         pod_name: cli.run.pod_name.clone(),
         place: cli.images.place(&cli.run.pod_namespace),
+        clock: Arc::new(|| Time(Timestamp::now())),
     };
     tracing::info!(build = %telemetry::build_info(), namespace = ?settings.namespace, "operator starts");
     settings.place.service_monitors = tokio::select! {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crds::SmallestDeployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use operator_plan::{Children, Desired, Fetched, Invalid, Place, Plan, status};
 use tokio::time::{Instant, timeout};
@@ -38,7 +37,11 @@ pub(crate) struct Reconciler {
     pub(crate) scaler: Scaler,
     pub(crate) leadership: Leadership,
     pub(crate) place: Place,
+    pub(crate) clock: Clock,
 }
+
+/// What time it is: of the machine, or of a test.
+pub(crate) type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// What a resource leads to.
 struct Decided {
@@ -81,7 +84,9 @@ impl Reconciler {
         let decided = self.decide(&deployment, &found);
         self.aim(key, &deployment, &decided, &found);
         if !self.leadership.is_leader() {
-            return Ok(Turn::Settled(None));
+            // What it would do from nothing changes with the schedules.
+            let holds_for = decided.outcome.ok().and_then(|plan| plan.holds_for(&(self.clock)()));
+            return Ok(Turn::Settled(holds_for.map(|after| Instant::now() + after)));
         }
         // Apply (calls: patches, deletes).
         let applied = self.apply(key, &deployment, decided.outcome.is_ok(), decided.desired).await;
@@ -110,7 +115,7 @@ impl Reconciler {
         match operator_plan::validate(deployment, &fetched) {
             Err(invalid) => Decided { outcome: Err(invalid), desired: Desired::default() },
             Ok(valid) => {
-                let plan = operator_plan::plan(&valid, &found.observed, &now());
+                let plan = operator_plan::plan(&valid, &found.observed, &(self.clock)());
                 Decided { desired: operator_plan::desired(&valid, &plan), outcome: Ok(plan) }
             }
         }
@@ -121,7 +126,7 @@ impl Reconciler {
         let Ok(plan) = &decided.outcome else { return };
         let children = self.index.children(key);
         self.queues.set(key, targets::queue(plan, &found.secrets, &children));
-        self.scaler.set(key, Some(targets::scale(deployment, &decided.desired, &children)));
+        self.scaler.set(key, Some(targets::scale(deployment, plan, &decided.desired, &children)));
     }
 
     async fn apply(
@@ -169,7 +174,7 @@ impl Reconciler {
             queue: &queue,
             decisions: &decisions,
         };
-        let now = now();
+        let now = (self.clock)();
         let after = status(deployment, &found, &now);
         let look_again = operator_plan::look_again(deployment, &found, &now);
         match self.reporting.report(deployment, after).await {
@@ -195,8 +200,4 @@ impl Reconciler {
         self.fetcher.tidy();
         Turn::Gone
     }
-}
-
-fn now() -> Time {
-    Time(Timestamp::now())
 }

@@ -5,14 +5,20 @@ mod apiserver;
 mod lease;
 mod resource;
 
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use operator_plan::ClusterPlace;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Clients;
 use crate::lease::{Granted, leadership};
 use crate::operate::{Parts, Settings};
+use crate::reconcile::Clock;
 use apiserver::Apiserver;
 
 const RESOURCE: &str = "/apis/smallest.ai/v1/namespaces/ns/smallestdeployments/quickstart";
@@ -36,13 +42,24 @@ impl Drop for Running {
 fn standby(server: &Apiserver) -> Running {
     let (granted, leadership) = leadership();
     let clients = Clients::over(&server.client(), &leadership);
-    let settings =
-        Settings { namespace: None, pod_name: "operator-0".to_owned(), place: ClusterPlace::default() };
+    let settings = Settings {
+        namespace: None,
+        pod_name: "operator-0".to_owned(),
+        place: ClusterPlace::default(),
+        clock: clock(),
+    };
     let parts = Parts::over(&clients, &leadership, granted.flag(), settings);
     let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
     let workers = parts.work(4, &stop);
     parts.start(&mut tasks, &stop);
     Running { granted, stop, _tasks: tasks, _workers: workers }
+}
+
+/// A clock that goes with the simulated time, from six in the morning of a Monday on.
+fn clock() -> Clock {
+    let (begin, began): (Timestamp, Instant) =
+        ("2026-11-23T06:00:00Z".parse().expect("an instant"), Instant::now());
+    Arc::new(move || Time(begin + began.elapsed()))
 }
 
 /// Starts an operator that leads.

@@ -1,6 +1,6 @@
 //! What the queues and the scaler are told of a deployment: plan, objects and children in, targets out. Pure.
 
-use crds::{Scaling, SmallestDeployment};
+use crds::{SmallestDeployment, Worker};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_plan::{Children, ComponentKind, Desired, Plan, Secrets};
@@ -24,15 +24,25 @@ pub(crate) fn queue(plan: &Plan, secrets: &Secrets, children: &Children) -> Opti
     })
 }
 
-/// How the components of a deployment scale, those that do.
-pub(crate) fn scale(deployment: &SmallestDeployment, desired: &Desired, children: &Children) -> ScaleTarget {
+/// How the components of a deployment scale now, those that do.
+pub(crate) fn scale(
+    deployment: &SmallestDeployment,
+    plan: &Plan,
+    desired: &Desired,
+    children: &Children,
+) -> ScaleTarget {
     let spec = &deployment.spec;
-    let scalings = [
-        (ComponentKind::Gateway, "gateway", spec.gateway.scaling.as_ref()),
-        (ComponentKind::Asr, "asr", spec.asr.as_ref().and_then(|worker| worker.scaling.as_ref())),
-        (ComponentKind::Tts, "tts", spec.tts.as_ref().and_then(|worker| worker.scaling.as_ref())),
+    let worker = |worker: Option<&Worker>| Some(worker?.scaling.as_ref()?.idle_seconds);
+    let idle_seconds = [
+        (
+            ComponentKind::Gateway,
+            "gateway",
+            spec.gateway.scaling.as_ref().map(|scaling| scaling.idle_seconds),
+        ),
+        (ComponentKind::Asr, "asr", worker(spec.asr.as_ref())),
+        (ComponentKind::Tts, "tts", worker(spec.tts.as_ref())),
     ];
-    let scaled = |(kind, label, scaling): (ComponentKind, &str, Option<&Scaling>)| {
+    let scaled = |(kind, label, idle_seconds): (ComponentKind, &str, Option<u32>)| {
         let mut made = desired.deployments.iter().filter(|made| is_of(&made.metadata, label));
         let name = made.next()?.metadata.name.clone()?;
         let mut live = children.deployments.iter().filter(|live| live.metadata.name.as_ref() == Some(&name));
@@ -41,12 +51,13 @@ pub(crate) fn scale(deployment: &SmallestDeployment, desired: &Desired, children
         Some(ScaledComponent {
             kind,
             deployment: name,
-            scaling: scaling?.clone(),
+            bounds: plan.bounds(kind)?.clone(),
+            idle_seconds: idle_seconds?,
             replicas: replicas.and_then(|replicas| u32::try_from(replicas).ok()),
             pods: pods.collect(),
         })
     };
-    ScaleTarget { components: scalings.into_iter().filter_map(scaled).collect() }
+    ScaleTarget { components: idle_seconds.into_iter().filter_map(scaled).collect() }
 }
 
 fn is_of(metadata: &ObjectMeta, component: &str) -> bool {

@@ -8,6 +8,7 @@ use crate::component::{
 use crate::names;
 use crate::place::Place;
 use crate::resources;
+use crate::scale::Timetable;
 use crate::valid::{Valid, ValidRedis, ValidWorker};
 
 const API_KEYS: &str = "api-keys";
@@ -37,6 +38,7 @@ pub(crate) fn gateway(valid: &Valid) -> Component {
         kind: ComponentKind::Gateway,
         name: names::object(&valid.name, ComponentKind::Gateway),
         replicas: gateway.replicas,
+        bounds: None,
         needs: redis
             .into_iter()
             .chain([ComponentKind::LicenseProxy])
@@ -77,7 +79,7 @@ fn env(valid: &Valid) -> Vec<EnvVar> {
 
 /// How long a session may wait for workers that sleep, seconds: as long as they may take to start.
 fn wake_seconds(valid: &Valid) -> Option<u32> {
-    let sleeps = |worker: &&ValidWorker| worker.scaling.as_ref().is_some_and(|s| s.min_replicas == 0);
+    let sleeps = |worker: &&ValidWorker| worker.timetable.as_ref().is_some_and(Timetable::may_sleep);
     let start = |worker: &ValidWorker| worker.lifecycle.startup_seconds.unwrap_or(WAKE_SECONDS);
     valid.workers().filter(sleeps).map(start).max()
 }

@@ -41,6 +41,7 @@ pub(crate) fn redis(valid: &Valid, embedded: &ValidEmbedded) -> Component {
         kind: ComponentKind::Redis,
         name: names::object(&valid.name, ComponentKind::Redis),
         replicas: 1,
+        bounds: None,
         needs: Vec::new(),
         containers: vec![container],
     }

@@ -30,6 +30,7 @@ pub(crate) fn worker(valid: &Valid, worker: &ValidWorker) -> Component {
         kind: worker.kind,
         name: names::object(&valid.name, worker.kind),
         replicas: worker.replicas,
+        bounds: None,
         needs: vec![ComponentKind::Redis, ComponentKind::LicenseProxy],
         containers: vec![license_proxy(valid), main],
     }

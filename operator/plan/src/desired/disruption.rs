@@ -5,15 +5,15 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::component::Component;
 use crate::desired::meta::{meta, selector};
+use crate::scale::Timetable;
 use crate::valid::Valid;
 
 /// One pod at a time, where there can be several. A single pod gets none: a budget could only keep its node from
 /// ever being emptied. For the same reason pods that are broken anyway do not count.
 pub(super) fn budget(valid: &Valid, component: &Component) -> Option<PodDisruptionBudget> {
-    let most = match valid.scaling(component.kind) {
-        Some(scaling) => scaling.max_replicas,
-        None => u32::from(component.replicas),
-    };
+    // At any time of the day: a budget that comes and goes with a schedule would be one more write for nothing.
+    let most =
+        valid.timetable(component.kind).map_or(u32::from(component.replicas), Timetable::most_replicas);
     let spec = PodDisruptionBudgetSpec {
         max_unavailable: Some(IntOrString::Int(1)),
         selector: Some(selector(valid, component.kind)),

@@ -27,6 +27,7 @@ const GATEWAY_PERCENT: u32 = 70;
 pub(super) fn autoscaler(valid: &Valid, component: &Component) -> Option<HorizontalPodAutoscaler> {
     let kind = component.kind;
     let scaling = valid.scaling(kind)?;
+    let bounds = component.bounds.as_ref()?;
     let metrics = targets(valid, kind, scaling);
     let spec = HorizontalPodAutoscalerSpec {
         scale_target_ref: CrossVersionObjectReference {
@@ -34,8 +35,8 @@ pub(super) fn autoscaler(valid: &Valid, component: &Component) -> Option<Horizon
             kind: "Deployment".to_owned(),
             name: component.name.clone(),
         },
-        min_replicas: Some(scaling.min_replicas.max(1) as i32),
-        max_replicas: scaling.max_replicas as i32,
+        min_replicas: Some(bounds.min_replicas.max(1) as i32),
+        max_replicas: bounds.max_replicas as i32,
         metrics: Some(
             metrics.into_iter().map(|(metric, target)| external(valid, kind, metric, target)).collect(),
         ),

@@ -7,18 +7,19 @@
 //! ```
 //! What is not known is never taken for idle: an unreadable queue scales nothing down.
 
-use crds::Scaling;
-
 use crate::component::ComponentKind;
 use crate::reading::{ComponentReading, QueueView};
+use crate::scale::Bounds;
 
 /// What a decision rests on.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// Which component.
     pub kind: ComponentKind,
-    /// How it scales.
-    pub scaling: &'a Scaling,
+    /// Between how many replicas it scales now.
+    pub bounds: &'a Bounds,
+    /// How long it is idle before its last replica goes, seconds.
+    pub idle_seconds: u32,
     /// Replicas asked for now.
     pub replicas: u32,
     /// Its queue.
@@ -59,11 +60,11 @@ pub enum Step {
 
 /// Decides about one component.
 pub fn decide(facts: &Facts<'_>) -> Decision {
-    let Facts { kind, scaling, replicas, view, idle_since_ms, now_ms } = *facts;
+    let Facts { kind, bounds, idle_seconds, replicas, view, idle_since_ms, now_ms } = *facts;
     let stay = Decision { idle_since_ms: None, step: Step::Stay };
     let to = |replicas, inputs| Decision { idle_since_ms: None, step: Step::ScaleTo { replicas, inputs } };
-    if replicas == 0 && scaling.min_replicas > 0 {
-        return to(scaling.min_replicas, format!("minReplicas={}", scaling.min_replicas));
+    if replicas == 0 && bounds.min_replicas > 0 {
+        return to(bounds.min_replicas, format!("minReplicas={}{}", bounds.min_replicas, bounds.said()));
     }
     let QueueView::Read(reading) = view else { return stay };
     // A gateway has no queue in which its first request could wait: it never goes to zero.
@@ -71,13 +72,13 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     if replicas == 0 {
         return if reading.queue_depth() > 0 { to(1, waiting(reading)) } else { stay };
     }
-    if scaling.min_replicas > 0 || is_active(reading) {
+    if bounds.min_replicas > 0 || is_active(reading) {
         return stay;
     }
     let since = idle_since_ms.unwrap_or(now_ms);
-    let at_ms = since + u64::from(scaling.idle_seconds) * 1_000;
+    let at_ms = since + u64::from(idle_seconds) * 1_000;
     if now_ms >= at_ms {
-        return to(0, format!("idleSeconds={}", scaling.idle_seconds));
+        return to(0, format!("idleSeconds={idle_seconds}{}", bounds.said()));
     }
     Decision { idle_since_ms: Some(since), step: Step::DecideAgain { at_ms } }
 }
@@ -96,12 +97,11 @@ fn waiting(reading: &ComponentReading) -> String {
 mod tests {
     use super::*;
     use crate::reading::Reading;
+    use crate::scale::Window;
     use crate::scale::testing::{at_work, waits, worker};
 
-    fn scaling(min_replicas: u32) -> Scaling {
-        let mut scaling: Scaling = serde_json::from_str("{}").unwrap();
-        (scaling.min_replicas, scaling.idle_seconds) = (min_replicas, 60);
-        scaling
+    fn bounds(min_replicas: u32) -> Bounds {
+        Bounds { min_replicas, max_replicas: 10, window: None, next_change: None }
     }
 
     fn read(asr: ComponentReading) -> QueueView {
@@ -110,8 +110,17 @@ mod tests {
 
     fn check((min, replicas): (u32, u32), view: &QueueView, idle: (Option<u64>, u64)) -> Decision {
         let (idle_since_ms, now_ms) = idle;
-        let scaling = scaling(min);
-        decide(&Facts { kind: ComponentKind::Asr, scaling: &scaling, replicas, view, idle_since_ms, now_ms })
+        decide_within(&bounds(min), replicas, view, (idle_since_ms, now_ms))
+    }
+
+    fn decide_within(
+        bounds: &Bounds,
+        replicas: u32,
+        view: &QueueView,
+        (idle_since_ms, now_ms): (Option<u64>, u64),
+    ) -> Decision {
+        let (kind, idle_seconds) = (ComponentKind::Asr, 60);
+        decide(&Facts { kind, bounds, idle_seconds, replicas, view, idle_since_ms, now_ms })
     }
 
     fn to(replicas: u32, inputs: &str) -> Decision {
@@ -143,6 +152,19 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_opens_wakes_and_one_that_is_open_keeps_awake() {
+        let window = Window { schedule: "mornings".to_owned(), until: None };
+        let open = Bounds { window: Some(window.clone()), ..bounds(3) };
+        let idle = read(waits(0, 0));
+        let woken = to(3, "minReplicas=3 schedule=mornings");
+        assert_eq!(decide_within(&open, 0, &QueueView::NotRead, (None, 0)), woken);
+        assert_eq!(decide_within(&open, 3, &idle, (Some(0), u64::MAX / 2)), STAY, "idle for long");
+        let night = Bounds { window: Some(window), ..bounds(0) };
+        let asleep = to(0, "idleSeconds=60 schedule=mornings");
+        assert_eq!(decide_within(&night, 3, &idle, (Some(0), 60_000)), asleep);
+    }
+
+    #[test]
     fn idle_time_counts_from_the_last_sign_of_work() {
         let idle = read(waits(0, 0));
         let (since, end) = (5_000, 65_000);
@@ -167,10 +189,11 @@ mod tests {
 
     #[test]
     fn a_gateway_never_sleeps() {
-        let (scaling, view) = (scaling(0), read(waits(0, 0)));
+        let (bounds, view) = (bounds(0), read(waits(0, 0)));
         let facts = Facts {
             kind: ComponentKind::Gateway,
-            scaling: &scaling,
+            bounds: &bounds,
+            idle_seconds: 60,
             replicas: 1,
             view: &view,
             idle_since_ms: Some(0),

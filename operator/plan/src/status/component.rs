@@ -13,6 +13,7 @@ use super::workload::Workload;
 use crate::component::ComponentKind;
 use crate::names;
 use crate::reading::{QueueView, WorkerReading};
+use crate::scale::Bounds;
 
 /// A component as it was found.
 #[derive(Debug)]
@@ -52,6 +53,24 @@ impl Scene<'_> {
             ComponentKind::Tts => spec.tts.as_ref()?.scaling.as_ref(),
             ComponentKind::Redis | ComponentKind::LicenseProxy => None,
         }
+    }
+
+    /// Between how many replicas a component scales now; `None` also when there is no plan.
+    pub(super) fn bounds(&self, kind: ComponentKind) -> Option<&Bounds> {
+        self.found.outcome.ok()?.bounds(kind)
+    }
+
+    /// It may have no replicas now.
+    pub(super) fn may_sleep(&self, kind: ComponentKind) -> bool {
+        let fewest = self.bounds(kind).map(|bounds| bounds.min_replicas);
+        fewest.or(self.scaling(kind).map(|scaling| scaling.min_replicas)) == Some(0)
+    }
+
+    /// It may have no replicas at times.
+    pub(super) fn sleeps_at_times(&self, kind: ComponentKind) -> bool {
+        self.scaling(kind).is_some_and(|scaling| {
+            scaling.min_replicas == 0 || scaling.schedules.iter().any(|schedule| schedule.min_replicas == 0)
+        })
     }
 
     /// Workers of a component, as they registered themselves.
@@ -144,7 +163,7 @@ fn verdict(kind: ComponentKind, workload: &Workload, trouble: Option<&Trouble>, 
     let failing = trouble.is_some_and(Trouble::fails);
     let woken =
         [Some(reason::SCALED_TO_ZERO), Some(reason::WAKING)].contains(&scene.former_reason(condition(kind)));
-    if woken && !failing && scene.scaling(kind).is_some_and(|scaling| scaling.min_replicas == 0) {
+    if woken && !failing && scene.sleeps_at_times(kind) {
         let text = format!("the first replica starts; requests and sessions wait for it{why}");
         return Verdict::yes(reason::WAKING, text);
     }
@@ -156,9 +175,16 @@ fn verdict(kind: ComponentKind, workload: &Workload, trouble: Option<&Trouble>, 
 
 /// No replicas are wanted: sleep, if the spec allows it, or a stop.
 fn at_zero(kind: ComponentKind, workload: &Workload, scene: Scene<'_>) -> Verdict {
-    if scene.scaling(kind).is_some_and(|scaling| scaling.min_replicas == 0) {
+    if scene.may_sleep(kind) {
         let text = "no replica runs while nothing is to be done; the first request or session starts one";
         return Verdict::yes(reason::SCALED_TO_ZERO, text);
+    }
+    if scene.sleeps_at_times(kind) {
+        // Its time is over, and the operator is about to wake it.
+        return Verdict::yes(
+            reason::WAKING,
+            "a schedule asks for replicas; requests and sessions wait for them",
+        );
     }
     let text = format!("{} has 0 replicas, so nothing serves; raise the number", workload.name);
     Verdict::no(reason::REPLICAS_ZERO, text)

@@ -13,6 +13,7 @@ use super::text::piece;
 use super::trouble::{Truth, Verdict};
 use crate::component::ComponentKind;
 use crate::names;
+use crate::scale::Bounds;
 
 /// Decisions that are kept.
 const KEPT: usize = 5;
@@ -66,7 +67,9 @@ fn one(part: &Part, scene: Scene<'_>) -> Verdict {
         None => {
             Verdict::unknown(reason::AUTOSCALER_STARTING, format!("{AUTOSCALER} {name} has not looked yet"))
         }
-        Some(active) if active.status == "True" => limited(component, find("ScalingLimited")),
+        Some(active) if active.status == "True" => {
+            limited(component, scene.bounds(part.kind), find("ScalingLimited"))
+        }
         Some(active) if active.reason.as_deref() == Some("ScalingDisabled") => Verdict::no(
             reason::REPLICAS_ZERO,
             format!("{AUTOSCALER} {name} rests: its target has 0 replicas"),
@@ -83,16 +86,32 @@ fn one(part: &Part, scene: Scene<'_>) -> Verdict {
 }
 
 /// It acts; at its bounds it says so.
-fn limited(component: &str, limited: Option<&HorizontalPodAutoscalerCondition>) -> Verdict {
+fn limited(
+    component: &str,
+    bounds: Option<&Bounds>,
+    limited: Option<&HorizontalPodAutoscalerCondition>,
+) -> Verdict {
+    let window = bounds.map(held).unwrap_or_default();
     let most = limited
         .filter(|limited| limited.status == "True" && limited.reason.as_deref() == Some("TooManyReplicas"));
     match most {
-        Some(_) => Verdict::yes(
-            reason::SCALING_LIMITED,
-            format!("{component} has its most replicas and would take more; raise scaling.maxReplicas"),
-        ),
-        None => Verdict::yes(reason::SCALING_ACTIVE, format!("{component} scales by load")),
+        Some(_) => {
+            let field = if window.is_empty() { "scaling.maxReplicas" } else { "maxReplicas of the schedule" };
+            let text =
+                format!("{component} has its most replicas and would take more{window}; raise {field}");
+            Verdict::yes(reason::SCALING_LIMITED, text)
+        }
+        None => Verdict::yes(reason::SCALING_ACTIVE, format!("{component} scales by load{window}")),
     }
+}
+
+/// `, between 5 and 20 replicas by schedule mornings until 2026-11-23T19:00:00Z`; nothing outside of windows.
+fn held(bounds: &Bounds) -> String {
+    let Bounds { min_replicas, max_replicas, window: Some(window), .. } = bounds else {
+        return String::new();
+    };
+    let until = window.until.as_ref().map(|until| format!(" until {}", until.0)).unwrap_or_default();
+    format!(", between {min_replicas} and {max_replicas} replicas by schedule {}{until}", window.schedule)
 }
 
 fn said(condition: &HorizontalPodAutoscalerCondition) -> String {
@@ -151,7 +170,8 @@ fn decided(part: &Part, former: &SmallestDeploymentStatus, scene: Scene<'_>) -> 
     let to = u32::try_from(status.desired_replicas).ok()?;
     let current = status.current_replicas.and_then(|current| u32::try_from(current).ok());
     let from = current.filter(|current| *current != to).or(numbers.map(|numbers| numbers.wanted_replicas))?;
-    let inputs = inputs(autoscaler);
+    let window = scene.bounds(part.kind).map(Bounds::said).unwrap_or_default();
+    let inputs = format!("{}{window}", inputs(autoscaler));
     (from != to).then(|| ScaleDecision {
         time,
         component: component.to_owned(),

@@ -66,6 +66,50 @@ pub enum Invalid {
         /// Replicas.
         replicas: u32,
     },
+    /// A schedule's time zone is none.
+    #[error(
+        "failed to find time zone {zone:?} of {component}.scaling.schedules {schedule:?}: use a name of the IANA \
+         database, such as Europe/Berlin"
+    )]
+    FindTimeZone {
+        /// The component.
+        component: &'static str,
+        /// Name of the schedule.
+        schedule: String,
+        /// The time zone.
+        zone: String,
+    },
+    /// A schedule's time is no cron.
+    #[error(
+        "failed to read {field} {cron:?} of {component}.scaling.schedules {schedule:?} as cron: {problem}"
+    )]
+    ReadSchedule {
+        /// The component.
+        component: &'static str,
+        /// Name of the schedule.
+        schedule: String,
+        /// `start` or `end`.
+        field: &'static str,
+        /// What it says.
+        cron: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A schedule's time never comes.
+    #[error(
+        "failed to find a day for {field} {cron:?} of {component}.scaling.schedules {schedule:?}: no month has it; \
+         correct its day or month"
+    )]
+    ReachSchedule {
+        /// The component.
+        component: &'static str,
+        /// Name of the schedule.
+        schedule: String,
+        /// `start` or `end`.
+        field: &'static str,
+        /// What it says.
+        cron: String,
+    },
     /// One worker serves one model in this version.
     #[error("failed to serve {count} models with one kind of worker: this version serves one")]
     ServeModels {
@@ -101,6 +145,9 @@ impl Invalid {
             Self::SharePort { .. } => "PortConflict",
             Self::NumberPorts { .. } => "PortOutOfRange",
             Self::CountReplicas { .. } => "TooManyLocalReplicas",
+            Self::FindTimeZone { .. } => "TimeZoneUnknown",
+            Self::ReadSchedule { .. } => "ScheduleUnreadable",
+            Self::ReachSchedule { .. } => "ScheduleNeverComes",
             Self::ServeModels { .. } => "TooManyModels",
             Self::LocateModel { .. } => "ModelAddressRelative",
             Self::TrustRedis => "RedisAuthorityNotServed",

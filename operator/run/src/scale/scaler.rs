@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crds::{ScaleDecision, Scaling};
+use crds::ScaleDecision;
 use futures::StreamExt as _;
 use kube::Client;
-use operator_plan::scale::{Facts, Step, costs, decide};
+use operator_plan::scale::{Bounds, Facts, Step, costs, decide};
 use operator_plan::{ComponentKind, QueueView};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -46,8 +46,10 @@ pub(crate) struct ScaledComponent {
     pub(crate) kind: ComponentKind,
     /// Name of its Deployment.
     pub(crate) deployment: String,
-    /// How it scales.
-    pub(crate) scaling: Scaling,
+    /// Between how many replicas it scales now; told anew when a schedule changes them.
+    pub(crate) bounds: Bounds,
+    /// How long it is idle before its last replica goes, seconds.
+    pub(crate) idle_seconds: u32,
     /// `spec.replicas` of its Deployment; `None` while there is no Deployment.
     pub(crate) replicas: Option<u32>,
     /// Its pods that are not being deleted.
@@ -220,7 +222,8 @@ impl Scaled {
             let Some(replicas) = component.replicas else { continue };
             let facts = Facts {
                 kind: component.kind,
-                scaling: &component.scaling,
+                bounds: &component.bounds,
+                idle_seconds: component.idle_seconds,
                 replicas,
                 view,
                 idle_since_ms: self.idle_since_ms.get(&component.kind).copied(),

@@ -5,16 +5,14 @@ mod cluster;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crds::Scaling;
 use operator_metrics::{MetricError, MetricSource as _, Selector};
-use operator_plan::scale::Metric;
+use operator_plan::scale::{Bounds, Metric, Window};
 use operator_plan::{ComponentKind, QueueView, Reading, SecretText};
 use queue::ids::{GatewayId, JobId, WorkerId};
 use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions};
 use queue::port::{GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
 use queue::testing::RedisServer;
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -85,13 +83,12 @@ async fn told(
 }
 
 fn component(replicas: u32, idle_seconds: u32) -> ScaledComponent {
-    let mut scaling: Scaling = serde_json::from_value(json!({})).unwrap();
-    (scaling.min_replicas, scaling.idle_seconds) = (0, idle_seconds);
     let pods = Vec::new();
     ScaledComponent {
         kind: ComponentKind::Asr,
         deployment: "quickstart-asr".into(),
-        scaling,
+        bounds: Bounds { min_replicas: 0, max_replicas: 10, window: None, next_change: None },
+        idle_seconds,
         replicas: Some(replicas),
         pods,
     }
@@ -266,12 +263,37 @@ async fn an_idle_component_goes_to_sleep_and_one_with_work_does_not() {
 }
 
 #[tokio::test]
+async fn a_window_that_opens_wakes_what_sleeps_and_keeps_it_awake() {
+    let cluster = Cluster::new(0);
+    let mut rig = Rig::new(&cluster, component(0, 1)).await;
+    told(&rig.queues, &mut rig.changes, |reading| reading.asr.queue_depth() == 0).await;
+    assert_eq!(cluster.state.lock().unwrap().patches, []);
+    let window = Some(Window { schedule: "mornings".to_owned(), until: None });
+    let open = Bounds { min_replicas: 3, max_replicas: 10, window, next_change: None };
+    rig.scaler.set(
+        &key(),
+        Some(ScaleTarget { components: vec![ScaledComponent { bounds: open, ..component(0, 1) }] }),
+    );
+    cluster.until(|state| state.replicas == 3).await;
+    let decided = async {
+        while rig.scaler.decisions(&key()).is_empty() {
+            rig.changes.recv().await;
+        }
+    };
+    timeout(SOON, decided).await.expect("the decision is told");
+    assert_eq!(rig.scaler.decisions(&key())[0].inputs, "minReplicas=3 schedule=mornings");
+    // The window closes: what nobody uses sleeps again.
+    rig.scaler.set(&key(), Some(ScaleTarget { components: vec![component(3, 1)] }));
+    cluster.until(|state| state.replicas == 0).await;
+}
+
+#[tokio::test]
 async fn the_emptiest_pods_go_first_and_nothing_is_written_at_rest() {
     let cluster = Cluster::new(2);
     let pod = |name: &str, cost| PodCost { name: name.to_owned(), cost };
     let pods = vec![pod("quickstart-asr-a", None), pod("quickstart-asr-b", None)];
     let mut busy = component(2, 600);
-    (busy.pods, busy.scaling.min_replicas) = (pods, 1);
+    (busy.pods, busy.bounds.min_replicas) = (pods, 1);
     let rig = Rig::new(&cluster, busy.clone()).await;
     let record = WorkerRecord {
         pod: Some("quickstart-asr-b".into()),

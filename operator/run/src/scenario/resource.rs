@@ -341,3 +341,34 @@ async fn the_number_of_replicas_stays_when_scaling_takes_over() {
     assert!(server.get(GATEWAY).expect("it")["applied"]["spec"]["replicas"].is_null(), "the operator let go");
     assert_eq!(replicas(&server), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_moves_the_bounds_at_its_minute() {
+    let server = quickstart();
+    server.edit(RESOURCE, |resource| {
+        let day = json!({ "name": "day", "start": "0 7 * * 1-5", "end": "0 20 * * 1-5", "minReplicas": 3, "maxReplicas": 9 });
+        resource["spec"]["gateway"]["scaling"] =
+            json!({ "minReplicas": 1, "maxReplicas": 5, "schedules": [day] });
+    });
+    // It is six o'clock.
+    let start = Instant::now();
+    let _running = applied(&server).await;
+    let autoscaler = "/apis/autoscaling/v2/namespaces/ns/horizontalpodautoscalers/quickstart-gateway";
+    let bounds = |server: &Apiserver| {
+        let spec = &server.get(autoscaler).expect("it")["spec"];
+        (spec["minReplicas"].as_u64(), spec["maxReplicas"].as_u64())
+    };
+    assert_eq!(bounds(&server), (Some(1), Some(5)));
+    for (hour, expected) in [(7, (3, 9)), (20, (1, 5)), (24 + 7, (3, 9))] {
+        let due = Duration::from_hours(hour - 6);
+        sleep((due - start.elapsed()).saturating_sub(Duration::from_secs(1))).await;
+        let before = server.writes();
+        assert_ne!(bounds(&server), (Some(expected.0), Some(expected.1)), "too early for {hour}:00");
+        let moved = move |server: &Apiserver| bounds(server) == (Some(expected.0), Some(expected.1));
+        server.until("other bounds", moved).await;
+        let late = start.elapsed().saturating_sub(due);
+        assert!(start.elapsed() >= due && late < Duration::from_secs(1), "{late:?} after {hour}:00");
+        settled(&server).await;
+        assert!(server.writes() - before <= 2, "the autoscaler and, at most, the status");
+    }
+}

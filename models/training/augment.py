@@ -56,9 +56,11 @@ def noise_frames(r, pool, n):
     return x
 
 
-def change(f, level, r, pool, strength=1.):
-    """One utterance: f float32 [frames, 80], level of its speech in dB; `strength` 0 = only masks are left out too."""
-    n = len(f)
+def change(f, level, r, noise, strength=1.):
+    """One utterance: f float32 [frames, 80], level of its speech in dB; noise: (pool or None, how often 0 to 1); `strength`
+    scales how often anything is changed, 0 = never.
+    """
+    n, (pool, often) = len(f), noise
     if r.random() < .45 * strength:
         f = f @ WARP[r.randrange(len(WARP))]
     if r.random() < .4 * strength:                                          # equaliser: straight lines between 6 points
@@ -72,7 +74,7 @@ def change(f, level, r, pool, strength=1.):
     if r.random() < .4 * strength:                                          # level
         g = r.uniform(-12, 8)
         f, level = f + DB * g, level + g
-    if r.random() < .55 * strength and pool is not None:
+    if r.random() < often * strength and pool is not None:
         snr = r.uniform(5, 20) if r.random() < .55 else r.uniform(20, 40)
         f = torch.logaddexp(f, noise_frames(r, pool, n) + DB * (level - snr))
     f = f.clamp(min=FLOOR)

@@ -4,8 +4,10 @@ Only changes that need the waveform are made here; cheap ones (more noise, equal
 are made anew on the features in every training step, see augment.py.
 """
 import numpy as np
+import torch
 
-from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_UNSEEN, Espeak, Flite
+from augment import FLOOR
+from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
 
 RATE = 16000
 
@@ -84,7 +86,27 @@ def flite_change(r, kind, high, easy):
     return speed, f0, r.uniform(.85, 1.2) * speed ** .8
 
 
-def voice_for(r, easy=False, flite=.5):
+def morph(a, b, share):
+    """One sentence by two voices -> by a voice between (share 0 to 1) or beyond them: (features, segment ends in ms).
+
+    a, b: (features [frames, 80], segment ends in ms, as many in both). Three voices are learned by heart: what is between
+    and beyond them makes a speaker nobody has heard before.
+    """
+    (fa, ea), (fb, eb) = ((f.float().numpy(), np.append(e, max(10. * len(f), e[-1]))) for f, e in (a, b))
+    k = min(max(share, 0.), 1.)
+    ends = (1 - k) * ea + k * eb
+    at = np.arange(5, ends[-1] - 5, 10)
+
+    def read(f, e):
+        p = np.interp(at, np.append(0, ends), np.append(0, e)) / 10 - .5
+        i = np.clip(p.astype(int), 0, len(f) - 2)
+        w = np.clip(p - i, 0, 1)[:, None]
+        return f[i] * (1 - w) + f[i + 1] * w
+    x = (1 - share) * read(fa, ea) + share * read(fb, eb)
+    return torch.from_numpy(np.maximum(x, FLOOR)).half(), ends[:-1]
+
+
+def voice_for(r, easy=False, flite=.6):
     """The name of a trained voice."""
     if r.random() < flite:
         return r.choice(FLITE)
@@ -120,8 +142,27 @@ class Maker:
             x, rate, w = self.espeak(text, voice, wpm, pitch, rng)
         return resample(x, rate, speed), [t / speed for t in w] if w else None
 
+    def mixed(self, r, text):
+        """One training row of a mixture of two flite voices, or None where they divide the text differently."""
+        voices, lead, trail = r.sample(FLITE_MORPH, 2), r.choice([0., r.uniform(.05, .5)]), r.uniform(.3, .8)
+        level, both = r.uniform(-40, -12), []
+        speed, f0, stretch = flite_change(r, r.random(), r.random(), False)
+        for v in voices:
+            x, rate, w = self.flite(text, v, stretch, f0)
+            ends = np.array(self.flite.ends) / speed + 1000 * int(lead * RATE) / RATE
+            both.append((self.features(dress(r, resample(x, rate, speed), lead, trail, level)), ends))
+        if w is None or len(both[0][1]) != len(both[1][1]):
+            return None
+        feats, ends = morph(*both, r.uniform(-.4, 1.4))
+        starts = np.interp([t / speed + 1000 * int(lead * RATE) / RATE for t in w], both[1][1], ends)
+        return text, feats, starts.tolist(), "+".join(voices), level
+
     def row(self, r, text, voice):
         """One training row: (text, features, word starts in ms, voice, speech level in dB)."""
+        if voice in FLITE and not self.easy and r.random() < .3:
+            row = self.mixed(r, text)
+            if row:
+                return row
         x, w = self.speak(r, text, voice)
         if not self.easy and r.random() < .15:
             x = room(r, x)

@@ -6,6 +6,8 @@ can be cut or continued: give other numbers and run the same command again, it g
 times of the day instead of steps: on a shared machine nobody knows how many steps an hour holds.
 `--workers 2` runs two processes on one set of weights in shared memory, each on its own batches and optimizer, without
 waiting for each other (on a shared machine one is often held up). Averaged weights (EMA) are what is tested and exported.
+Text alone trains the predictor too (`spelling`): there is far more text than speech, and what is wrong late in a training
+is mostly spelling.
 
     python train.py --workers 2 --stop 12000 --decay-from 9000
     python train.py --workers 2 --from-model ../demo-asr --decay-from 2026-11-21T15:30Z --stop 2026-11-21T16:35Z
@@ -25,10 +27,13 @@ from safetensors.torch import load_file
 
 import augment
 import lattice
+import opentext
 from evaluate import quick_wer
+from grammar import Sentences
 from make_data import CACHE, note_pids, save
 from model import BLANK, FRAME_MS, build, encode, frames_out, tokens, unfold_input
 from optim import optimizers, rate, warm_up
+from voices import FLITE
 
 LOOK = [13, 6, 6, 6, 6, 3, 3, 3, 1, 0]                              # look-aheads, drawn per batch
 
@@ -59,7 +64,7 @@ def align(text, ids, starts, frames):
 
 
 def load_rows(folder, pattern, known, rows):
-    """Adds rows (ids, features mapped from the file, alignment, level) of shards not yet known."""
+    """Adds rows (ids, features mapped from the file, alignment, (level, is it flite)) of shards not yet known."""
     for f in sorted(folder.glob(pattern)):
         if f in known:
             continue
@@ -70,7 +75,7 @@ def load_rows(folder, pattern, known, rows):
             ids = tokens(text)
             at = align(text, ids, s["starts"][i], frames_out(b - a))
             if at is not None:
-                rows.append((ids, s["feats"][a:b], at, s["level"][i]))
+                rows.append((ids, s["feats"][a:b], at, (s["level"][i], s["voice"][i].split("+")[0] in FLITE)))
 
 
 def batches(rows, max_frames, rng):
@@ -108,27 +113,29 @@ def trim(row, rng):
 
     Saves a tenth of the work, and moves the speech against the chunks of the encoder every time.
     """
-    ids, f, at, level = row
+    ids, f, at, about = row
     if not ids:
         return row
     cut = max(0, at[0] * 4 - rng.randrange(10, 40)) // 4
     loud = f.float().amax(1)
     last = int((loud > loud.max() - 9).nonzero()[-1])                # 9 is 39 dB
     end = max(last + rng.randrange(30, 50), 4 * at[-1] + 8)
-    return ids, f[4 * cut:end], [t - cut for t in at], level
+    return ids, f[4 * cut:end], [t - cut for t in at], about
 
 
 def collate(rows, rng, pool, strength):
     """Rows -> (features [batch, frames, 80], their lengths, tokens [batch, U], alignments, token counts)."""
-    feats = [augment.change(r[1].float(), r[3], rng, pool, strength) for r in rows]
+    # flite's synthetic voices drown in noise long before espeak's
+    feats = [augment.change(r[1].float(), r[3][0], rng, (pool, .8 if r[3][1] else .55), strength) for r in rows]
     y = [torch.tensor(r[0], dtype=torch.long) for r in rows]
     return (torch.nn.utils.rnn.pad_sequence(feats, batch_first=True), torch.tensor([len(f) for f in feats]),
             F.pad(torch.nn.utils.rnn.pad_sequence(y, batch_first=True), (0, max(0, 1 - max(map(len, y))))),
             [r[2] for r in rows], torch.tensor([len(t) for t in y]))
 
 
-def losses(model, ctc, batch, lookahead, w_align, w_rnnt):
-    """The training loss and its parts for the log."""
+def losses(model, ctc, batch, lookahead, weights):
+    """The training loss and its parts for the log; `weights`: (known path, RNN-T, (spelling, its text))."""
+    w_align, w_rnnt, (w_text, words) = weights
     x, n, y, at, u = batch
     dev = next(ctc.parameters()).device
     h, m = encode(model, x.to(dev), n.to(dev), lookahead)
@@ -147,7 +154,37 @@ def losses(model, ctc, batch, lookahead, w_align, w_rnnt):
     if w_rnnt:
         t = lattice.band_loss(model.joint, e, d, y, at, m, u)
         total, log["rnnt"] = total + w_rnnt * t, t.item()
+    if w_text and w_rnnt:
+        s = spelling(model, e, m, words.to(dev))
+        total, log["text"] = total + w_text * s, s.item()
     return total, log
+
+
+def spelling(model, e, n, words):
+    """Cross-entropy of the next character, from text alone; the encoder's part is its mean over this batch.
+
+    Internal language model training (Meng et al. 2021, "Internal Language Model Training for Domain-Adaptive End-to-End
+    Speech Recognition"), with the mean of e [batch, T, J] instead of zeros, so that the joint network works where it does
+    with speech. words: token ids [rows, U], -100 where a row is over.
+    """
+    inside = torch.arange(e.shape[1], device=e.device) < n.to(e.device)[:, None]
+    mean = e.detach()[inside].mean(0)
+    d = model.decoder(F.pad(words.clamp(min=0), (1, 0), value=BLANK))[:, :-1]
+    logits = model.joint.head(F.relu(d + mean))[..., :BLANK]
+    return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=-100)
+
+
+class Text:
+    """Endless batches of training sentences as token ids."""
+
+    def __init__(self, a, rank, step):
+        self.rng, self.rows = random.Random(f"{a.seed}/{rank}/{step}/text"), a.spelling_rows
+        self.sentences = Sentences(*opentext.load(a.data.parent / "text" / "open.txt"))
+
+    def __call__(self):
+        """Token ids [rows, U], -100 where a row is over."""
+        rows = [torch.tensor(tokens(self.sentences(self.rng))) for _ in range(self.rows)]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
 
 
 class Feed:
@@ -239,13 +276,14 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
     keeper = Keeper(a, model, ctc, ema, counter.value) if rank == 0 else None
     everything = [p for o in opts for g in o.param_groups for p in g["params"]]
     rng, mine, start = random.Random(f"{a.seed}/{rank}/{counter.value}/look"), 0, time.process_time()
-    saved = counter.value
+    saved, text = counter.value, Text(a, rank, counter.value)
     for batch in Feed(a, rank, counter.value)(lambda: counter.value):
         step = counter.value
         if now(a, step) >= a.stop:
             break
         w_rnnt = 0. if step < a.rnnt_from else .8 if step < a.align_until else 1.
-        loss, log = losses(model, ctc, batch, rng.choice(LOOK), max(0., 1 - step / a.align_until), w_rnnt)
+        weights = max(0., 1 - step / a.align_until), w_rnnt, (a.spelling, text() if a.spelling else None)
+        loss, log = losses(model, ctc, batch, rng.choice(LOOK), weights)
         for p in everything:
             p.grad = None
         loss.backward()
@@ -288,6 +326,8 @@ def main():
     ap.add_argument("--lr", type=float, default=2e-3, help="AdamW, for small tensors, the predictor and the joint network")
     ap.add_argument("--muon", type=float, default=3e-3, help="Muon, for the matrices of the encoder layers")
     ap.add_argument("--augment", type=float, default=.6, help="share of the changes of augment.py, 0 to 1")
+    ap.add_argument("--spelling", type=float, default=.15, help="weight of the loss on text alone; 0 = none")
+    ap.add_argument("--spelling-rows", type=int, default=64, help="sentences a step for it")
     ap.add_argument("--save", type=int, default=100)
     ap.add_argument("--test", type=int, default=500, help="steps between tests")
     ap.add_argument("--workers", type=int, default=1)

@@ -18,6 +18,7 @@ ESPEAK_VARIANT = ESPEAK_PLAIN * 2 + ["+f1", "+f2", "+f3", "+f5", "+Alicia", "+An
     "+travis", "+victor", "+zac"]
 ESPEAK_UNSEEN = ["+f4", "+klatt2", "+Andrea"]                            # tests only, never trained
 FLITE = ["kal", "kal", "kal", "kal16", "awb", "awb", "awb", "rms", "rms", "rms"]    # kal is the hardest to learn
+FLITE_MORPH = ["kal16", "awb", "rms"]                                    # voices with all frequencies, to mix in pairs
 FLITE_UNSEEN = ["slt"]                                                   # tests only, never trained
 
 
@@ -98,7 +99,7 @@ class Flite:
         f.delete_utterance.argtypes = [v]
         f.feat_set_float.argtypes = [v, s, ctypes.c_float]
         f.flite_init()
-        self.voices = {}
+        self.voices, self.ends = {}, []                                  # `ends` of the last utterance's segments, in ms
 
     def voice(self, name):
         """The handle of a voice, loaded once."""
@@ -123,6 +124,10 @@ class Flite:
         starts, it = [], f.relation_head(f.utt_relation(u, b"Word"))
         while it:
             starts.append(1000 * f.ffeature_float(it, b"R:SylStructure.daughter1.daughter1.R:Segment.p.end"))
+            it = f.item_next(it)
+        self.ends, it = [], f.relation_head(f.utt_relation(u, b"Segment"))
+        while it:
+            self.ends.append(1000 * f.ffeature_float(it, b"end"))
             it = f.item_next(it)
         f.delete_utterance(u)
         return x, rate, starts if len(starts) == len(text.split()) else None

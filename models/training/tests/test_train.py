@@ -1,4 +1,5 @@
 """Training on tiny made-up shards: it runs, stops, goes on from its checkpoint, and can be exported."""
+import argparse
 import json
 import random
 
@@ -21,6 +22,8 @@ def shard(path, seed):
 
 def run(tmp_path, monkeypatch, stop, *more):
     """One training command."""
+    (tmp_path / "text").mkdir(exist_ok=True)
+    (tmp_path / "text" / "open.txt").write_text("this is a sentence\nand here is another one\n")
     folders = ["--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
     phases = ["--decay-from", "2", "--easy-until", "1", "--rnnt-from", "1", "--align-until", "3"]
     monkeypatch.setattr("sys.argv", ["train.py", *folders, *phases, "--stop", str(stop), "--frames", "700", "--save", "2",
@@ -63,6 +66,36 @@ def test_an_exported_model_is_trained_further(tmp_path, monkeypatch):
     more = run(tmp_path, monkeypatch, 2, "--from-model", str(tmp_path / "model"))
     assert more["step"] == 2 and more["cpu"] >= round(first["cpu"])
     assert all(torch.allclose(v, more["model"][k], atol=1e-5) for k, v in first["averaged"].items())
+
+
+def test_spelling_is_learned_from_text_alone():
+    torch.manual_seed(0)
+    model = train.build(pred=32)
+    e, n = torch.randn(2, 9, 32), torch.tensor([9, 5])
+    rows = [torch.tensor(train.tokens(t)) for t in ("the cat sat", "go on")]
+    words = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    before = train.spelling(model, e, n, words)
+    behind = e.clone()
+    behind[1, 5:] = 1e3                                            # padding of the batch does not count
+    assert torch.equal(before, train.spelling(model, behind, n, words))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        train.spelling(model, e, n, words).backward()
+        optimizer.step()
+    assert train.spelling(model, e, n, words) < .2 * before
+
+
+def test_text_is_drawn_with_its_own_padding(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "open.txt").write_text("this is a sentence\n")
+    args = argparse.Namespace(seed=1, spelling_rows=5, data=tmp_path / "data")
+    words = train.Text(args, 0, 7)()
+    assert len(words) == 5 and torch.equal(words, train.Text(args, 0, 7)())
+    for row in words.tolist():
+        kept = [t for t in row if t >= 0]
+        assert kept and row == kept + [-100] * (len(row) - len(kept))
+        assert train.BLANK not in kept
 
 
 def test_tokens_are_spread_over_the_words():

@@ -6,7 +6,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 CARGO := tools/with-libtorch.sh cargo
-RELEASE := --locked --release -p cli -p gateway -p workers-run -p license-proxy -p operator-run --features workers-run/torch
+# The feature set of the tests and benches, so that nothing is built twice.
+RELEASE := --locked --release --workspace --features workers-run/torch --bins
 
 .PHONY: help
 help: ## Lists these commands

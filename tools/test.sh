@@ -11,16 +11,29 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 features=(--features workers-run/torch)
-# The whole-path tests run from the workspace's own build: `cargo test -p e2e` would select other features
-# of shared crates and build them all over again.
-e2e_binary() { # TARGET
-  tools/with-libtorch.sh cargo test --locked --workspace "${features[@]}" --tests --no-run --message-format=json 2>/dev/null |
+# A test program of the workspace's own build: `cargo test -p PACKAGE` would select other features of shared crates
+# and build them all over again.
+test_program() { # PACKAGE TARGET
+  tools/with-libtorch.sh cargo test --locked --workspace "${features[@]}" --lib --tests --no-run --message-format=json 2>/dev/null |
     python3 -c 'import json, sys
-target = sys.argv[1]
+package, target = sys.argv[1:]
 for line in sys.stdin:
     message = json.loads(line) if line.startswith("{") else {}
-    if message.get("executable") and message["target"]["name"] == target and "/e2e#" in message["package_id"]:
-        print(message["executable"])' "$1"
+    if not message.get("executable") or not message["profile"]["test"]:
+        continue
+    if message["target"]["name"] == target and message["manifest_path"].endswith(f"/{package}/Cargo.toml"):
+        print(message["executable"])' "$1" "$2"
+}
+# The engine against what the reference answers on this very machine: within the tolerance itself, where the committed
+# files must leave room for what CPU models round differently.
+parity_here() { # PYTHON
+  local answers
+  answers="$(mktemp -d)"
+  "$1" workers/torch/golden/generate.py --again --out "$answers" &&
+    GOLDEN_ANSWERED_HERE="$answers" tools/with-libtorch.sh "$(test_program workers/torch workers_torch)" equals_the_reference
+  local status=$?
+  rm -rf "$answers"
+  return $status
 }
 
 # Each stage is a function `stage_NAME`; its comment is what the summary is read by.
@@ -33,10 +46,14 @@ stage_unit() { tools/with-libtorch.sh cargo test --locked --workspace --exclude 
 stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e2e "${features[@]}" --doc; }
 stage_crds() { tools/generated.sh --check; }
 stage_charts() { tools/charts.sh; }
-stage_e2e() { "$(e2e_binary it)"; }
+stage_e2e() { "$(test_program e2e it)"; }
 # Without root and without KUBECONFIG the stories are skipped, with the reason.
-stage_cluster() { { [ "$(id -u)" != 0 ] || [ -n "${KUBECONFIG:-}" ] || tools/setup.sh --cluster; } && "$(e2e_binary cluster)"; }
-stage_parity() { "$(tools/python-env.sh | tail -1)" -m pytest -q workers/torch/golden models/training/tests; }
+stage_cluster() { { [ "$(id -u)" != 0 ] || [ -n "${KUBECONFIG:-}" ] || tools/setup.sh --cluster; } && "$(test_program e2e cluster)"; }
+stage_parity() {
+  local python
+  python="$(tools/python-env.sh | tail -1)"
+  "$python" -m pytest -q workers/torch/golden models/training/tests && parity_here "$python"
+}
 stage_lint() { tools/with-libtorch.sh cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings; }
 stages=(setup format invariants licenses build unit doc crds charts e2e cluster parity lint)
 

@@ -60,7 +60,7 @@ bench: bench-queue bench-gateway bench-engine bench-asr bench-operator ## Measur
 bench-asr: build ## Measures the service: live streams, latency, batch speed, error rate
 	@tools/bench-asr.sh
 bench-gateway: setup ## Measures what gateway and Redis add to a chunk, client to client
-	@cargo run --quiet --release -p gateway --example relay_latency
+	@tools/bench-gateway.sh
 bench-queue: setup ## Measures what Redis adds to a chunk
 	@tools/bench-queue.sh
 bench-engine: setup ## Measures the model's step beside Hugging Face, ONNX Runtime and OpenVINO

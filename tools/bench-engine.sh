@@ -6,7 +6,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 case " $* " in
   *" --peers-only "* | *" --help "*) ;;
-  *) tools/with-libtorch.sh cargo build --locked --release -p workers-torch --bin engine-bench ;;
+  *) tools/with-libtorch.sh cargo build --locked --release --workspace --features workers-run/torch --bin engine-bench ;;
 esac
 python="$(tools/python-env.sh bench | tail -1)"
 exec "$python" bench/asr_engine.py "$@"

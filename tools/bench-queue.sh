@@ -1,6 +1,7 @@
-#!/bin/sh
-# What gateway and Redis add to a chunk of live audio; the argument is the seconds of each measurement (10).
+#!/usr/bin/env bash
+# What Redis adds to a chunk of live audio; the argument is the seconds of each measurement (10).
 # Rows go to target/bench/queue.jsonl.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
-exec cargo run --quiet --release -p queue --example queue-bench -- "$@"
+tools/with-libtorch.sh cargo build --quiet --locked --release --workspace --features workers-run/torch --example queue-bench
+exec "${CARGO_TARGET_DIR:-target}/release/examples/queue-bench" "$@"

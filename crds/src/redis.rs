@@ -120,7 +120,8 @@ pub struct ExternalRedis {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisTls {
-    /// Certificate authority; the Secret's entry is `ca.crt` unless `key` says otherwise.
+    /// Certificate authorities to trust instead of the system's, as PEM; the Secret's entry is `ca.crt` unless `key`
+    /// says otherwise. When it changes, gateways and workers are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
 }

@@ -41,9 +41,13 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let server = RedisServer::start()?;
-    let limits = QueueLimits::default();
-    let redis =
-        RedisConfig { url: server.url(), deployment: "bench/relay".to_owned(), component: "asr", limits };
+    let redis = RedisConfig {
+        url: server.url(),
+        root_certificates: None,
+        deployment: "bench/relay".to_owned(),
+        component: "asr",
+        limits: QueueLimits::default(),
+    };
     let queue = RedisQueue::connect(&redis).await?;
     let worker = tokio::spawn(echo(RedisQueue::connect(&redis).await?, options.streams));
 

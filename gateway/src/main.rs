@@ -25,8 +25,14 @@ async fn main() -> anyhow::Result<()> {
     let keys = keys.context("failed to read the file named by API_KEYS_FILE")?;
     let config = Config::parse(&args, keys.as_deref())?;
 
-    let limits = QueueLimits::default();
-    let redis = RedisConfig { url: args.redis_url, deployment: args.deployment, component: "asr", limits };
+    let root_certificates = args.redis_ca_file.as_ref().map(std::fs::read_to_string).transpose();
+    let redis = RedisConfig {
+        url: args.redis_url,
+        root_certificates: root_certificates.context("failed to read the file named by REDIS_CA_FILE")?,
+        deployment: args.deployment,
+        component: "asr",
+        limits: QueueLimits::default(),
+    };
     let license = LicenseGate::connect(&args.license_proxy_url, "gateway");
     let (queue, license) = tokio::join!(connect(&redis), license);
     let queue = queue.context("failed to use the Redis named by REDIS_URL")?;
@@ -55,7 +61,8 @@ async fn connect(config: &RedisConfig) -> Result<RedisQueue, QueueError> {
         if tokio::time::Instant::now() >= deadline {
             return Err(error);
         }
-        tracing::warn!(reason = error.reason(), %error, "no queue yet");
+        let cause = std::error::Error::source(&error).map(tracing::field::display);
+        tracing::warn!(reason = error.reason(), %error, cause, "no queue yet");
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
             () = &mut stop => return Err(error),

@@ -43,6 +43,8 @@ use crate::verdict::{DeadLetter, GATEWAY_LEASES};
 pub struct RedisConfig {
     /// `redis://[user:password@]host:port[/db]`, or `rediss://` for TLS.
     pub url: String,
+    /// Certificate authorities to trust instead of the system's, as PEM; with `rediss://` only.
+    pub root_certificates: Option<String>,
     /// The deployment, `namespace/name`; its keys touch no other's.
     pub deployment: String,
     /// `asr` or `tts`.
@@ -79,7 +81,7 @@ impl RedisQueue {
     pub async fn connect_within(config: &RedisConfig, timeouts: Timeouts) -> Result<Self, QueueError> {
         let invalid = |error| QueueError::Unavailable { action: "name its keys", source: Box::new(error) };
         let keys = Keys::new(&config.deployment, config.component).map_err(invalid)?;
-        let link = Link::open(&config.url, timeouts).await?;
+        let link = Link::open((&config.url, config.root_certificates.as_deref()), timeouts).await?;
         let inner = Inner {
             link,
             keys,

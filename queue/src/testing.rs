@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// Ports tried before giving up: another process may take a free port before the server does.
 const PORTS_TRIED: usize = 20;
@@ -24,6 +25,9 @@ pub enum ServerError {
         /// What it printed.
         log: String,
     },
+    /// No certificate could be made for it.
+    #[error("failed to make a certificate")]
+    Certify(#[from] rcgen::Error),
 }
 
 /// A running server; killed when dropped.
@@ -134,6 +138,76 @@ impl RedisServer {
             let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
         }
     }
+}
+
+/// A running server that speaks TLS, with a certificate for 127.0.0.1 of an authority of its own.
+#[derive(Debug)]
+pub struct TlsRedis {
+    port: u16,
+    authority: String,
+    server: RedisServer,
+    _folder: tempfile::TempDir,
+}
+
+impl TlsRedis {
+    /// Makes authority and certificate, and starts a server with them.
+    pub fn start() -> Result<Self, ServerError> {
+        let folder = tempfile::tempdir().map_err(ServerError::Run)?;
+        let (authority, certificate, key) = certify()?;
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).map(|()| path.display().to_string()).map_err(ServerError::Run)
+        };
+        let (root, leaf, key) =
+            (write("ca.crt", &authority)?, write("tls.crt", &certificate)?, write("tls.key", &key)?);
+        let port = free_port().map_err(ServerError::Run)?;
+        let server = RedisServer::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &leaf,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &root,
+            "--tls-auth-clients",
+            "no",
+        ])?;
+        Ok(Self { port, authority, server, _folder: folder })
+    }
+
+    /// Its address, `rediss://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address by a name that its certificate does not have.
+    pub fn url_of_another_name(&self) -> String {
+        format!("rediss://localhost:{}", self.port)
+    }
+
+    /// The same server without TLS.
+    pub fn plain(&self) -> &RedisServer {
+        &self.server
+    }
+
+    /// The authority that signed its certificate, as PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+/// An authority, always of the same name, and a certificate of it with its key; all PEM.
+pub fn certify() -> Result<(String, String, String), rcgen::Error> {
+    let authority_key = KeyPair::generate()?;
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "test-authority");
+    let root = authority.self_signed(&authority_key)?;
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+    let leaf = leaf.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+    Ok((root.pem(), leaf.pem(), key.serialize_pem()))
 }
 
 impl Drop for RedisServer {

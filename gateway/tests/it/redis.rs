@@ -17,6 +17,7 @@ async fn served(args: &[&str]) -> (Served, RedisQueue, RedisServer) {
     let redis = RedisServer::start().unwrap();
     let config = RedisConfig {
         url: redis.url(),
+        root_certificates: None,
         deployment: "test/gateway".to_owned(),
         component: "asr",
         limits: limits(),

@@ -80,7 +80,7 @@ pub fn desired(valid: &Valid, plan: &Plan) -> Desired {
         ValidRedis::Embedded(embedded) => {
             redis.map(|component| workload::stateful_set(source, component, embedded)).collect()
         }
-        ValidRedis::External(_) => Vec::new(),
+        ValidRedis::External { .. } => Vec::new(),
     };
     Desired {
         service_accounts: vec![service::service_account(valid)],

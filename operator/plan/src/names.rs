@@ -23,6 +23,8 @@ pub(crate) const LICENSE_KEY: &str = "license-key";
 pub(crate) const LICENSE_TOKEN: &str = "license.jwt";
 pub(crate) const API_KEYS: &str = "api-keys";
 pub(crate) const REDIS_URL: &str = "redis-url";
+/// Entry of a certificate authority, as cert-manager and `kubernetes.io/tls` call it.
+pub(crate) const AUTHORITY: &str = "ca.crt";
 
 /// Entry of the generated Secret with the password alone, so that it stays what it is.
 const REDIS_PASSWORD: &str = "redis-password";

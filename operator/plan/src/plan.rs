@@ -32,6 +32,9 @@ pub struct Plan {
     pub secrets: Vec<GeneratedSecret>,
     /// Address of the queue.
     pub queue: Value,
+    /// What the queue's certificate is trusted by; the system's authorities when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_authority: Option<SecretRef>,
     /// What must run, in the order of starting.
     pub components: Vec<Component>,
     /// What is not so, and why.
@@ -114,6 +117,7 @@ pub fn plan(valid: &Valid, observed: &Observed, now: &Time) -> Plan {
         place: valid.place.clone(),
         secrets: build::secrets(valid, observed),
         queue: build::queue(valid),
+        queue_authority: valid.redis_authority().cloned(),
         components,
         conditions: conditions(valid, now),
     }

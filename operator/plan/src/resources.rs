@@ -17,7 +17,7 @@ pub(crate) fn main(valid: &Valid, kind: ComponentKind) -> ResourceRequirements {
     match kind {
         ComponentKind::Redis => match &valid.redis {
             ValidRedis::Embedded(embedded) => embedded.resources.clone(),
-            ValidRedis::External(_) => None,
+            ValidRedis::External { .. } => None,
         }
         .unwrap_or_else(|| ask("100m", "256Mi", "2Gi")),
         ComponentKind::LicenseProxy => {

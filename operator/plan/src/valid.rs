@@ -93,7 +93,12 @@ pub(crate) struct ValidWorker {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ValidRedis {
     Embedded(ValidEmbedded),
-    External(ValidExternal),
+    External {
+        /// Where it is.
+        address: ValidExternal,
+        /// What its certificate is trusted by; the system's authorities when absent.
+        authority: Option<SecretRef>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +144,14 @@ impl Valid {
         match kind {
             ComponentKind::Gateway => Some(&self.gateway.lifecycle),
             kind => self.worker(kind).map(|worker| &worker.lifecycle),
+        }
+    }
+
+    /// The authority that the external Redis' certificate is trusted by, where one is named.
+    pub(crate) fn redis_authority(&self) -> Option<&SecretRef> {
+        match &self.redis {
+            ValidRedis::External { authority, .. } => authority.as_ref(),
+            ValidRedis::Embedded(_) => None,
         }
     }
 

@@ -169,7 +169,7 @@ fn worker(worker: &Worker, kind: ComponentKind, fetched: &Fetched) -> Result<Val
 
 fn redis(redis: &Redis, fetched: &Fetched) -> Result<ValidRedis, Invalid> {
     if let Some(external) = &redis.external {
-        return external_redis(external, fetched).map(ValidRedis::External);
+        return external_redis(external, fetched);
     }
     let embedded = redis.embedded.clone().unwrap_or_default();
     Ok(ValidRedis::Embedded(ValidEmbedded {
@@ -180,22 +180,41 @@ fn redis(redis: &Redis, fetched: &Fetched) -> Result<ValidRedis, Invalid> {
     }))
 }
 
-fn external_redis(external: &ExternalRedis, fetched: &Fetched) -> Result<ValidExternal, Invalid> {
-    if external.tls.as_ref().is_some_and(|tls| tls.ca_secret_ref.is_some()) {
-        return Err(Invalid::TrustRedis);
-    }
+fn external_redis(external: &ExternalRedis, fetched: &Fetched) -> Result<ValidRedis, Invalid> {
     let entry = |field, reference: &Option<SecretKeyRef>, key| {
         reference.as_ref().map(|reference| secret(field, reference, key, fetched)).transpose()
     };
     let whole = entry("redis.external.urlSecretRef", &external.url_secret_ref, names::REDIS_URL)?;
     let username = entry("redis.external.usernameSecretRef", &external.username_secret_ref, "username")?;
     let password = entry("redis.external.passwordSecretRef", &external.password_secret_ref, "password")?;
+    let authority = external.tls.as_ref().map_or(&None, |tls| &tls.ca_secret_ref);
+    let authority = entry("redis.external.tls.caSecretRef", authority, names::AUTHORITY)?;
+    check_authority(authority.as_ref(), whole.as_ref(), fetched)?;
     let url = external.url.clone().unwrap_or_default();
-    Ok(match (whole, password) {
+    let address = match (whole, password) {
         (Some(whole), _) => ValidExternal::Secret(whole),
         (None, Some(password)) => ValidExternal::Login { url, username, password },
         (None, None) => ValidExternal::Url(url),
-    })
+    };
+    Ok(ValidRedis::External { address, authority })
+}
+
+/// An authority is a certificate, and only an address with TLS has a use for it. Addresses outside of Secrets are the
+/// schema's to check.
+fn check_authority(
+    authority: Option<&SecretRef>,
+    address: Option<&SecretRef>,
+    fetched: &Fetched,
+) -> Result<(), Invalid> {
+    let Some(authority) = authority else { return Ok(()) };
+    let text = |entry: &SecretRef| fetched.secrets.get(entry).map_or("", |text| text.expose().trim());
+    if !text(authority).contains("-----BEGIN CERTIFICATE-----") {
+        return Err(Invalid::ReadAuthority { name: authority.name.clone(), key: authority.key.clone() });
+    }
+    match address.filter(|address| !text(address).starts_with("rediss://")) {
+        Some(address) => Err(Invalid::SecureRedis { name: address.name.clone(), key: address.key.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn replicas(

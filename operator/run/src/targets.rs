@@ -18,6 +18,11 @@ pub(crate) fn queue(plan: &Plan, secrets: &Secrets, children: &Children) -> Opti
     let mut ready = children.stateful_sets.iter().filter_map(|set| set.status.as_ref()?.ready_replicas);
     Some(QueueTarget {
         url: plan.queue_url(secrets)?,
+        root_certificates: plan
+            .queue_authority
+            .as_ref()
+            .and_then(|authority| secrets.get(authority))
+            .cloned(),
         scope: plan.deployment.clone(),
         components,
         up: !embedded || ready.any(|replicas| replicas > 0),

@@ -48,6 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 pub(crate) async fn connect(server: &RedisServer) -> Result<RedisQueue, QueueError> {
     RedisQueue::connect(&RedisConfig {
         url: server.url(),
+        root_certificates: None,
         deployment: "bench/queue".into(),
         component: "asr",
         limits: QueueLimits::default(),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-    ScriptInvocation, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, Pipeline, RedisError, ScriptInvocation, TlsCertificates, Value,
 };
 use tokio::time::Instant;
 
@@ -45,11 +45,27 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// What Redis said or failed to say, with the address and without user and password.
 #[derive(Debug, thiserror::Error)]
-#[error("redis at {address}: {error}")]
+#[error("redis at {address}: {error}{}", advice(error))]
 pub struct RedisFailure {
     address: String,
     error: RedisError,
 }
+
+/// What to do about a certificate that is not trusted; nothing where the error says enough.
+fn advice(error: &RedisError) -> &'static str {
+    let said = error.to_string();
+    let all = [
+        ("UnknownIssuer", UNTRUSTED),
+        ("BadSignature", UNTRUSTED),
+        ("not valid for name", "; use a host name that its certificate has"),
+        ("certificate expired", "; its certificate must be renewed"),
+    ];
+    all.into_iter().find(|(words, _)| said.contains(words)).map_or("", |(_, advice)| advice)
+}
+
+/// Both ways of naming an authority: for programs, and in a resource.
+const UNTRUSTED: &str = "; no trusted authority has signed its certificate: name the one that did in REDIS_CA_FILE \
+    (in a resource redis.external.tls.caSecretRef)";
 
 /// The connections of one queue.
 pub(super) struct Link {
@@ -87,8 +103,12 @@ impl Call<'_> {
 }
 
 impl Link {
-    /// Opens the command connection and sees that Redis answers.
-    pub(super) async fn open(url: &str, timeouts: Timeouts) -> Result<Self, QueueError> {
+    /// Opens the command connection and sees that Redis answers. Beside the address stand the authorities to trust,
+    /// where they are not the system's.
+    pub(super) async fn open(
+        (url, root_certificates): (&str, Option<&str>),
+        timeouts: Timeouts,
+    ) -> Result<Self, QueueError> {
         // rustls wants to be told which cryptography to use. An error means that the program has chosen already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let unreadable = |error| unavailable("read REDIS_URL", "the address given", error);
@@ -96,7 +116,11 @@ impl Link {
         let address = info.addr().to_string();
         // Chunks are small and each is waited for: Nagle's algorithm would hold them back.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = Client::open(info).map_err(unreadable)?;
+        let client = match root_certificates {
+            None => Client::open(info),
+            Some(pem) => trusting(info, pem),
+        };
+        let client = client.map_err(unreadable)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(timeouts.connect))
             .set_response_timeout(Some(timeouts.response))
@@ -235,6 +259,19 @@ impl Link {
             }
         }
     }
+}
+
+/// A client that trusts these authorities and no other.
+fn trusting(info: ConnectionInfo, pem: &str) -> Result<Client, RedisError> {
+    let invalid = |what| Err(RedisError::from((ErrorKind::InvalidClientConfig, what)));
+    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+        return invalid("a certificate authority is named for an address without TLS: use rediss://");
+    }
+    if !pem.contains("-----BEGIN CERTIFICATE-----") {
+        return invalid("the certificate authority is no PEM certificate");
+    }
+    let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.as_bytes().to_vec()) };
+    Client::build_with_tls(info, certificates)
 }
 
 /// A connection that broke, or a Redis that starts, fails over or moves: trying again may help. A time-out is

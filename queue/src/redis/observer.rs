@@ -21,6 +21,8 @@ use crate::port::{Depth, QueueError, QueueLimits};
 pub struct ObserverConfig {
     /// `redis://[user:password@]host:port[/db]`, or `rediss://` for TLS.
     pub url: String,
+    /// Certificate authorities to trust instead of the system's, as PEM; with `rediss://` only.
+    pub root_certificates: Option<String>,
     /// The deployment, `namespace/name`.
     pub deployment: String,
     /// `asr`, `tts`, or both.
@@ -45,7 +47,7 @@ impl RedisObserver {
         let invalid = |error| QueueError::Unavailable { action: "name its keys", source: Box::new(error) };
         let keys = |name: &&'static str| Ok((*name, Keys::new(&config.deployment, name).map_err(invalid)?));
         let components = config.components.iter().map(keys).collect::<Result<_, QueueError>>()?;
-        let link = Link::open(&config.url, config.timeouts).await?;
+        let link = Link::open((&config.url, config.root_certificates.as_deref()), config.timeouts).await?;
         Ok(Self { link, components, limits: config.limits.clone() })
     }
 }

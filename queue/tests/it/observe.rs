@@ -150,6 +150,7 @@ async fn one_observer_sees_several_components_of_its_deployment_and_no_other() {
     let server = RedisServer::start().unwrap();
     let config = |deployment: &str| ObserverConfig {
         url: server.url(),
+        root_certificates: None,
         deployment: deployment.to_owned(),
         components: vec!["asr", "tts"],
         limits: limits(),
@@ -181,6 +182,7 @@ async fn an_outage_is_an_error_and_not_an_empty_queue() {
     let patience = Duration::from_millis(200);
     let config = ObserverConfig {
         url: server.url(),
+        root_certificates: None,
         deployment: "default/one".to_owned(),
         components: vec!["asr"],
         limits: limits(),

@@ -149,6 +149,7 @@ pub(crate) async fn connect(url: &str, deployment: &str, limits: QueueLimits) ->
 pub(crate) async fn observe(url: &str, deployment: &str, limits: QueueLimits) -> RedisObserver {
     let config = ObserverConfig {
         url: url.to_owned(),
+        root_certificates: None,
         deployment: deployment.to_owned(),
         components: vec!["asr"],
         limits,
@@ -158,7 +159,8 @@ pub(crate) async fn observe(url: &str, deployment: &str, limits: QueueLimits) ->
 }
 
 pub(crate) fn config(url: &str, deployment: &str, limits: QueueLimits) -> RedisConfig {
-    RedisConfig { url: url.to_owned(), deployment: deployment.to_owned(), component: "asr", limits }
+    let (url, deployment) = (url.to_owned(), deployment.to_owned());
+    RedisConfig { url, root_certificates: None, deployment, component: "asr", limits }
 }
 
 pub(crate) fn now_ms() -> u64 {

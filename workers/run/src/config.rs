@@ -54,6 +54,9 @@ pub struct AsrArgs {
     /// The queue: redis:// or rediss://
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
+    /// File of the certificate authorities that Redis' certificate is trusted by, as PEM; the system's when not given
+    #[arg(long, env = "REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
     /// Deployment to work for, as namespace/name
     #[arg(long, env = "SMALLEST_DEPLOYMENT", default_value = "default/quickstart")]
     pub deployment: String,

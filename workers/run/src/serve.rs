@@ -32,6 +32,9 @@ pub enum ServeError {
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
+    /// The authorities that Redis is trusted by cannot be read.
+    #[error("failed to read the file named by REDIS_CA_FILE")]
+    ReadAuthorities(#[source] std::io::Error),
     /// No license proxy is named.
     #[error("failed to find the license proxy: LICENSE_PROXY_URL is empty, which only ENGINE=fake allows")]
     NoLicenseProxy,
@@ -53,6 +56,7 @@ pub async fn serve(component: Component, args: AsrArgs) -> Result<(), ServeError
     if component == Component::Tts && args.engine == EngineKind::Torch {
         return Err(ServeError::NoSynthesis);
     }
+    let redis = redis_config(component, &args)?;
     let started = Instant::now();
     let stop = on_signals()?;
     let metrics = telemetry::metrics();
@@ -70,7 +74,7 @@ pub async fn serve(component: Component, args: AsrArgs) -> Result<(), ServeError
     let id = WorkerId::generate();
     let lease = Duration::from_millis(args.queue_lease_ms);
     let who = Who { id: &id, component: component.name(), about: &about, lease };
-    let prepared = prepare((component, &args), &who, (&readiness, &health), &stop);
+    let prepared = prepare((&redis, &args), &who, (&readiness, &health), &stop);
     let Some((queue, loaded)) = prepared.await else { return Ok(()) };
 
     let about = About { model_sha256: loaded.model_sha256.clone(), ..about };
@@ -102,14 +106,14 @@ pub async fn serve(component: Component, args: AsrArgs) -> Result<(), ServeError
 /// Reaches the queue and loads the model; both take their time, and neither needs the other. As soon as the queue is
 /// reached, the worker is registered there. `None` when asked to stop before.
 async fn prepare(
-    (component, args): (Component, &AsrArgs),
+    (redis, args): (&RedisConfig, &AsrArgs),
     who: &Who<'_>,
     (readiness, health): (&watch::Sender<Readiness>, &QueueHealth),
     stop: &CancellationToken,
 ) -> Option<(RedisQueue, Loaded)> {
     let loaded = CancellationToken::new();
     let registering = async {
-        let queue = connect_queue((component, args), health, stop).await?;
+        let queue = connect_queue(redis, health, stop).await?;
         register::while_loading(&queue, who, (readiness.subscribe(), health), &loaded).await;
         Some(queue)
     };
@@ -188,21 +192,26 @@ async fn connect_license(component: Component, args: &AsrArgs) -> Result<License
     Ok((license::gate(&license), LicenseMeter(Some(license.clone())), Some(license)))
 }
 
-async fn connect_queue(
-    (component, args): (Component, &AsrArgs),
-    health: &QueueHealth,
-    stop: &CancellationToken,
-) -> Option<RedisQueue> {
+fn redis_config(component: Component, args: &AsrArgs) -> Result<RedisConfig, ServeError> {
+    let root_certificates = args.redis_ca_file.as_ref().map(std::fs::read_to_string).transpose();
     let lease = Duration::from_millis(args.queue_lease_ms);
-    let config = RedisConfig {
+    Ok(RedisConfig {
         url: args.redis_url.clone(),
+        root_certificates: root_certificates.map_err(ServeError::ReadAuthorities)?,
         deployment: args.deployment.clone(),
         component: component.name(),
         limits: QueueLimits { lease, ..QueueLimits::default() },
-    };
+    })
+}
+
+async fn connect_queue(
+    config: &RedisConfig,
+    health: &QueueHealth,
+    stop: &CancellationToken,
+) -> Option<RedisQueue> {
     let mut back_off = BackOff::default();
     while !stop.is_cancelled() {
-        let connected = RedisQueue::connect(&config).await;
+        let connected = RedisQueue::connect(config).await;
         health.note(&connected);
         match connected {
             Ok(queue) => return Some(queue),

@@ -1,7 +1,7 @@
 //! The gateway: what clients talk to.
 
 use crate::build::license_proxy::license_proxy;
-use crate::build::{milliseconds, serving_env};
+use crate::build::{milliseconds, serving_env, serving_files};
 use crate::component::{
     Component, ComponentKind, Container, Content, EnvVar, File, Port, Probe, Reload, Role, Value, text,
 };
@@ -28,7 +28,7 @@ pub(crate) fn gateway(valid: &Valid) -> Component {
         command: names::GATEWAY.to_owned(),
         args: Vec::new(),
         env: env(valid),
-        files: keys.collect(),
+        files: keys.chain(serving_files(valid)).collect(),
         ports: vec![Port { name: "http", number: gateway.port }],
         probe: Probe::Http { port: "http", path: "/health" },
         drain_seconds: gateway.lifecycle.drain_seconds,

@@ -52,12 +52,12 @@ pub(crate) fn redis(valid: &Valid, embedded: &ValidEmbedded) -> Component {
 pub(crate) fn secrets(valid: &Valid, observed: &Observed) -> Vec<GeneratedSecret> {
     let entries = match &valid.redis {
         ValidRedis::Embedded(embedded) => embedded_entries(valid, embedded, &observed.redis_password),
-        ValidRedis::External(ValidExternal::Login { url, username, password }) => {
+        ValidRedis::External { address: ValidExternal::Login { url, username, password }, .. } => {
             let value = |entry| valid.secrets.get(entry).map_or("", |text| text.expose().trim());
             let login = url::with_login(url, username.as_ref().map_or("", value), value(password));
             vec![(names::redis_secret(&valid.name, names::REDIS_URL), login)]
         }
-        ValidRedis::External(ValidExternal::Url(_) | ValidExternal::Secret(_)) => Vec::new(),
+        ValidRedis::External { address: ValidExternal::Url(_) | ValidExternal::Secret(_), .. } => Vec::new(),
     };
     let entries = entries.into_iter();
     entries.map(|(reference, value)| GeneratedSecret { reference, value: SecretText::new(value) }).collect()

@@ -1,7 +1,7 @@
 //! Workers: one engine each, behind the queue.
 
 use crate::build::license_proxy::license_proxy;
-use crate::build::{milliseconds, serving_env};
+use crate::build::{milliseconds, serving_env, serving_files};
 use crate::component::ComponentKind;
 use crate::component::{Component, Container, EnvVar, Port, Probe, Role, Value, text};
 use crate::names;
@@ -18,7 +18,7 @@ pub(crate) fn worker(valid: &Valid, worker: &ValidWorker) -> Component {
         command: names::WORKER.to_owned(),
         args: vec![Value::Text(names::component(worker.kind).to_owned())],
         env: env(valid, worker),
-        files: Vec::new(),
+        files: serving_files(valid),
         ports: vec![
             Port { name: "health", number: worker.port },
             Port { name: "metrics", number: worker.metrics_port },

@@ -97,8 +97,10 @@ fn queue(valid: &Valid) -> NetworkPolicyEgressRule {
                 ports: Some(vec![tcp(embedded.port.into())]),
             };
         }
-        ValidRedis::External(ValidExternal::Url(url) | ValidExternal::Login { url, .. }) => url,
-        ValidRedis::External(ValidExternal::Secret(entry)) => {
+        ValidRedis::External {
+            address: ValidExternal::Url(url) | ValidExternal::Login { url, .. }, ..
+        } => url,
+        ValidRedis::External { address: ValidExternal::Secret(entry), .. } => {
             valid.secrets.get(entry).map_or("", |text| text.expose())
         }
     };

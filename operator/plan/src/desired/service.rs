@@ -24,7 +24,7 @@ pub(super) fn service_account(valid: &Valid) -> ServiceAccount {
 pub(super) fn services(valid: &Valid, plan: &Plan) -> Vec<Service> {
     let redis = match &valid.redis {
         ValidRedis::Embedded(embedded) => Some(redis(valid, embedded.port)),
-        ValidRedis::External(_) => None,
+        ValidRedis::External { .. } => None,
     };
     let metrics = plan.components.iter().filter(|_| valid.monitoring.service_monitor);
     let metrics = metrics.filter_map(|component| metrics_service(valid, component));

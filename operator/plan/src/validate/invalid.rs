@@ -122,11 +122,27 @@ pub enum Invalid {
         /// The address.
         url: String,
     },
-    /// A certificate authority for Redis is asked for.
+    /// A certificate authority for Redis is no certificate.
     #[error(
-        "failed to use redis.external.tls.caSecretRef: this version trusts the system's authorities only"
+        "failed to read key {key:?} of Secret {name:?} for redis.external.tls.caSecretRef: it is no PEM certificate"
     )]
-    TrustRedis,
+    ReadAuthority {
+        /// Name of the Secret.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A certificate authority is named for an address without TLS.
+    #[error(
+        "failed to use redis.external.tls with the address in key {key:?} of Secret {name:?}: it must begin with \
+         rediss://"
+    )]
+    SecureRedis {
+        /// Name of the Secret.
+        name: String,
+        /// The key.
+        key: String,
+    },
     /// Anybody in the cluster could use the service, and nobody has said that this is meant.
     #[error(
         "failed to open the gateway without API keys: name a Secret with keys in gateway.auth.secretRef, \
@@ -150,7 +166,8 @@ impl Invalid {
             Self::ReachSchedule { .. } => "ScheduleNeverComes",
             Self::ServeModels { .. } => "TooManyModels",
             Self::LocateModel { .. } => "ModelAddressRelative",
-            Self::TrustRedis => "RedisAuthorityNotServed",
+            Self::ReadAuthority { .. } => "RedisAuthorityUnreadable",
+            Self::SecureRedis { .. } => "RedisWithoutTls",
             Self::OpenGateway => "GatewayAuthMissing",
         }
     }

@@ -227,6 +227,7 @@ fn the_operator_dials_the_queue_that_the_pods_dial() {
         ("objects-redis-embedded", "redis://speech-redis.voice.svc:6390/0"),
         ("objects-redis-external", "rediss://queue-user:p%40ss%2Fword@redis.example.com:6380/2"),
         ("objects-redis-external-secret", "rediss://:hidden@redis.example.com:7000"),
+        ("objects-redis-external-authority", "rediss://:hidden@redis.example.com:6380"),
     ] {
         let documents = documents(case);
         let (_, plan) = planned(case, &documents);
@@ -240,12 +241,16 @@ fn checksums(case: &str, change: Option<(&str, &str)>) -> [String; 3] {
     let mut documents = documents(case);
     if let Some((name, key)) = change {
         let entry = SecretRef { name: name.to_owned(), key: key.to_owned() };
-        documents.secrets.insert(entry, SecretText::new("another value"));
+        let before = documents.secrets.get(&entry).map_or("", |text| text.expose());
+        let after = SecretText::new(format!("{before}\nanother value"));
+        documents.secrets.insert(entry, after);
     }
     let objects = objects(desired_of(case, &documents));
     ["Deployment/speech-gateway", "Deployment/speech-asr", "StatefulSet/speech-redis"].map(|name| {
-        let annotations = &objects[name]["spec"]["template"]["metadata"]["annotations"];
-        annotations["smallest.ai/config-checksum"].as_str().expect("checksum").to_owned()
+        let template = objects.get(name).map(|object| &object["spec"]["template"]);
+        let checksum =
+            template.map(|template| &template["metadata"]["annotations"]["smallest.ai/config-checksum"]);
+        checksum.map(|checksum| checksum.as_str().expect("checksum").to_owned()).unwrap_or_default()
     })
 }
 
@@ -261,4 +266,7 @@ fn a_changed_secret_replaces_the_pods_that_read_it_once() {
     let key = checksums("objects-license-online", Some(("license", "license-key")));
     assert!(key[0] != before[0] && key[1] != before[1], "the key is a variable of both");
     assert_eq!(key[2], before[2], "Redis has no license");
+    let before = checksums("objects-redis-external-authority", None);
+    let authority = checksums("objects-redis-external-authority", Some(("redis-authority", "ca.crt")));
+    assert!(authority[0] != before[0] && authority[1] != before[1], "both trust Redis by it");
 }

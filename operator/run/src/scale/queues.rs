@@ -35,6 +35,8 @@ pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct QueueTarget {
     /// `redis://…`, with the password.
     pub(crate) url: SecretText,
+    /// Authorities to trust instead of the system's, as PEM.
+    pub(crate) root_certificates: Option<SecretText>,
     /// `namespace/name`, as its keys have it.
     pub(crate) scope: String,
     /// Components that have a queue there: ASR, TTS.

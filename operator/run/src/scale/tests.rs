@@ -12,7 +12,7 @@ use queue::ids::{GatewayId, JobId, WorkerId};
 use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions};
 use queue::port::{GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
-use queue::testing::RedisServer;
+use queue::testing::{RedisServer, TlsRedis};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ fn key() -> Key {
 fn target(url: &str) -> QueueTarget {
     QueueTarget {
         url: SecretText::new(url),
+        root_certificates: None,
         scope: key().to_string(),
         components: vec![ComponentKind::Asr],
         up: true,
@@ -38,7 +39,8 @@ fn target(url: &str) -> QueueTarget {
 
 async fn queue_on(server: &RedisServer) -> RedisQueue {
     let limits = QueueLimits { lease: SOON, ..QueueLimits::default() };
-    let config = RedisConfig { url: server.url(), deployment: key().to_string(), component: "asr", limits };
+    let (url, deployment) = (server.url(), key().to_string());
+    let config = RedisConfig { url, root_certificates: None, deployment, component: "asr", limits };
     RedisQueue::connect(&config).await.unwrap()
 }
 
@@ -171,6 +173,26 @@ async fn a_redis_that_is_away_is_unavailable_and_heals_by_itself() {
         }
     };
     timeout(SOON, gone).await.expect("the outage is told");
+}
+
+#[tokio::test]
+async fn a_redis_with_a_private_authority_is_read_when_it_is_named() {
+    let server = TlsRedis::start().unwrap();
+    let (queues, mut changes) = Queues::new();
+    queues.set(&key(), Some(target(&server.url())));
+    let refused = async {
+        loop {
+            if let QueueView::Unavailable { message, .. } = queues.last(&key()) {
+                return message;
+            }
+            changes.recv().await;
+        }
+    };
+    let message = timeout(SOON, refused).await.expect("it is told");
+    assert!(message.contains("redis.external.tls.caSecretRef"), "{message}");
+    let root_certificates = Some(SecretText::new(server.authority()));
+    queues.set(&key(), Some(QueueTarget { root_certificates, ..target(&server.url()) }));
+    told(&queues, &mut changes, |reading| reading.asr.queue_depth() == 0).await;
 }
 
 #[tokio::test]

@@ -73,6 +73,7 @@ async fn connect(shared: &Shared, watched: &Watched) -> Result<RedisObserver, Qu
     }
     let config = ObserverConfig {
         url: watched.target.url.expose().to_owned(),
+        root_certificates: watched.target.root_certificates.as_ref().map(|pem| pem.expose().to_owned()),
         deployment: watched.target.scope.clone(),
         components,
         limits: QueueLimits::default(),

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use queue::ids::GatewayId;
 use queue::port::{GatewayPort, QueueLimits, WorkerPhase, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
-use queue::testing::RedisServer;
+use queue::testing::{RedisServer, TlsRedis};
 use workers_engine::fake::{silence, speak};
 
 use crate::gateway::{Live, PATIENCE, answers, job, options, pcm, recognize};
@@ -27,6 +27,7 @@ async fn queue(server: &RedisServer) -> Arc<RedisQueue> {
 async fn queue_of(server: &RedisServer, component: &'static str) -> Arc<RedisQueue> {
     let config = RedisConfig {
         url: server.url(),
+        root_certificates: None,
         deployment: "default/test".into(),
         component,
         limits: QueueLimits { lease: Duration::from_millis(LEASE_MS), ..QueueLimits::default() },
@@ -167,6 +168,26 @@ async fn a_worker_killed_in_mid_batch_is_replaced_and_the_text_is_the_same() {
     let _second = Worker::start(&server, &[]);
     let reply = answers(queue.as_ref(), &gateway, 1).await.remove(0);
     assert_eq!(reply.outcome.unwrap().text, "before after");
+}
+
+#[tokio::test]
+async fn a_redis_of_a_private_authority_is_worked_for_when_its_file_is_named() {
+    let redis = TlsRedis::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt").display().to_string();
+    let url = redis.url();
+    let more = [("REDIS_URL", url.as_str()), ("REDIS_CA_FILE", file.as_str())];
+    let mut early = Worker::start(redis.plain(), &more);
+    assert!(!early.ended().await.success(), "there is no such file");
+    std::fs::write(&file, redis.authority()).unwrap();
+    let _worker = Worker::start(redis.plain(), &more);
+    let queue = queue(redis.plain()).await;
+    let registered = async {
+        while !queue.workers().await.unwrap().iter().any(|worker| worker.phase == WorkerPhase::Ready) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, registered).await.expect("it is there over TLS");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Measures the operator with many resources on a real apiserver, with simulated nodes (kwok); see
-# operator/run/examples/bench_operator. With KUBECONFIG set it uses that cluster, else it brings its own up.
-# Rows are appended to target/bench/operator.jsonl.
+# Measures the operator with many resources on a real apiserver (e2e/src/bin/bench-operator). With KUBECONFIG set it
+# uses that cluster, else it brings its own up: the control plane on this machine, and nodes that kwok simulates.
+# Controllers, scheduler and kwok, which in a real cluster run elsewhere, come after apiserver, etcd and operator
+# when they compete for the processor. Rows are appended to target/bench/operator.jsonl.
 #
-#   tools/bench-operator.sh [--profile release|debug] [-- ARGUMENTS of bench_operator, such as --count 100]
+#   tools/bench-operator.sh [--profile release|debug] [-- ARGUMENTS of `bench-operator many`, such as --count 100]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,20 +13,21 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --profile) profile="${2:?--profile needs release or debug}"; shift ;;
     --) shift; break ;;
-    *) break ;;
+    *) echo "bench-operator: unknown argument '$1'" >&2; exit 2 ;;
   esac
   shift
 done
-flag=""
-[ "$profile" = debug ] || flag=--release
-# shellcheck disable=SC2086 # no flag is no argument
-tools/with-libtorch.sh cargo build --locked $flag -p operator-run --bin smallest-operator --example bench_operator
+flags=(--locked --workspace --features workers-run/torch --bins)
+[ "$profile" = debug ] || flags+=(--release)
+tools/with-libtorch.sh cargo build "${flags[@]}"
 
+cluster=()
 if [ -z "${KUBECONFIG:-}" ]; then
   tools/cluster.sh build --bench
   id="${CLUSTER_ID:-14}"
+  trap 'tools/cluster.sh down --id "$id"' EXIT
   KUBECONFIG="$(tools/cluster.sh up --id "$id" --control-plane-only --kwok)"
   export KUBECONFIG
-  trap 'tools/cluster.sh down --id "$id"' EXIT
+  cluster=(--cluster-process "$(cat "$(dirname "$KUBECONFIG")/node.pid")")
 fi
-"target/$profile/examples/bench_operator" --operator "target/$profile/smallest-operator" "$@"
+"target/$profile/bench-operator" many --operator "target/$profile/smallest-operator" "${cluster[@]}" "$@"

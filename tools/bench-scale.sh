@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Measures how fast a cluster reacts to queued work: queue -> metric -> autoscaler, and 0 -> 1 (docs/scaling.md).
-# The cluster of KUBECONFIG must have the operator and the images (`make cluster`); the quickstart is deployed in a
-# namespace of its own, which is deleted afterwards.
+# Measures how fast a cluster reacts to queued work: 0 -> 1, queue -> metric -> autoscaler (docs/scaling.md). With
+# KUBECONFIG set the cluster must have the operator and the images; without, a throw-away one is made with all of it
+# (root, Linux). The quickstart is deployed in a namespace of its own, which is deleted afterwards. Rows are appended
+# to target/bench/operator.jsonl.
 #
-#   tools/bench-scale.sh [--profile release|debug] [-- ARGUMENTS of scale_reaction, such as --burst 200]
+#   tools/bench-scale.sh [--profile release|debug] [-- ARGUMENTS of `bench-operator reaction`, such as --rounds 3]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,15 +13,18 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --profile) profile="${2:?--profile needs release or debug}"; shift ;;
     --) shift; break ;;
-    *) break ;;
+    *) echo "bench-scale: unknown argument '$1'" >&2; exit 2 ;;
   esac
   shift
 done
-[ -n "${KUBECONFIG:-}" ] || { echo "bench-scale: set KUBECONFIG to a cluster that runs the operator" >&2; exit 1; }
-flag=""
-[ "$profile" = debug ] || flag=--release
-# shellcheck disable=SC2086 # no flag is no argument
-tools/with-libtorch.sh cargo build --locked $flag -p operator-run --example scale_reaction
+flags=(--locked --workspace --features workers-run/torch --bins)
+[ "$profile" = debug ] || flags+=(--release)
+tools/with-libtorch.sh cargo build "${flags[@]}"
+if [ -z "${KUBECONFIG:-}" ]; then
+  tools/cluster.sh build
+  export BENCH_AUTOSCALER_PERIOD=1s # of a throw-away cluster (e2e/cluster/config.sh)
+  exec tools/cluster.sh demo --profile "$profile" --id "${CLUSTER_ID:-13}" -- tools/bench-scale.sh --profile "$profile" -- "$@"
+fi
 
 namespace="bench-scale-$$"
 port="${BENCH_REDIS_PORT:-16379}"
@@ -50,4 +54,5 @@ until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
   kill -0 "$forward" 2>/dev/null || { echo "bench-scale: the way to Redis broke" >&2; exit 1; }
   read -rt 0.2 <> <(:) || true
 done
-"target/$profile/examples/scale_reaction" --namespace "$namespace" --deployment quickstart "$@"
+"target/$profile/bench-operator" reaction --namespace "$namespace" --deployment quickstart \
+  --autoscaler-period "${BENCH_AUTOSCALER_PERIOD:-its own period}" "$@"

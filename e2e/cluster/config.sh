@@ -30,7 +30,7 @@ apiserver_flags() {
 EOF
 }
 
-# The autoscaler looks every 2 s instead of every 15 s, and objects that say nothing scale down after 5 s, so
+# The autoscaler looks every second instead of every 15 s, and objects that say nothing scale down after 5 s, so
 # that a test sees both. Claims are bound within a second. The default request limits would delay a new
 # namespace's account by seconds.
 controller_manager_flags() {
@@ -40,7 +40,7 @@ controller_manager_flags() {
 --leader-elect=false --use-service-account-credentials --kube-api-qps=500 --kube-api-burst=1000
 --root-ca-file=$run/pki/ca.crt --service-account-private-key-file=$run/pki/service-accounts.key
 --cluster-signing-cert-file=$run/pki/ca.crt --cluster-signing-key-file=$run/pki/ca.key
---horizontal-pod-autoscaler-sync-period=2s --horizontal-pod-autoscaler-downscale-stabilization=5s
+--horizontal-pod-autoscaler-sync-period=1s --horizontal-pod-autoscaler-downscale-stabilization=5s
 --horizontal-pod-autoscaler-initial-readiness-delay=1s --horizontal-pod-autoscaler-cpu-initialization-period=5s
 --node-monitor-grace-period=20s --pvclaimbinder-sync-period=1s
 EOF

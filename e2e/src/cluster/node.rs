@@ -11,13 +11,22 @@ use nix::unistd::Pid;
 /// Sends SIGKILL to a program of a pod, as the kernel does when memory runs out. Only in a cluster of its own, where
 /// the pod's processes are processes of this machine.
 pub fn kill_program(pod: &Pod, program: &str) -> anyhow::Result<()> {
+    signal(pod, program, Signal::SIGKILL)
+}
+
+/// Stops a program of a pod: it neither ends nor answers, as one that hangs. Only in a cluster of its own.
+pub fn freeze_program(pod: &Pod, program: &str) -> anyhow::Result<()> {
+    signal(pod, program, Signal::SIGSTOP)
+}
+
+fn signal(pod: &Pod, program: &str, signal: Signal) -> anyhow::Result<()> {
     let uid = pod.uid().context("the pod has a uid")?;
     let found = pids_of(&uid).into_iter().find(|pid| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         command.split(|byte| *byte == 0).next().is_some_and(|first| first.ends_with(program.as_bytes()))
     });
     let pid = found.with_context(|| format!("{program} of pod {} runs on this machine", pod.name_any()))?;
-    Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?)
+    Ok(kill(Pid::from_raw(pid), signal)?)
 }
 
 /// Takes a pod away without asking its programs: no SIGTERM, no waiting.

@@ -6,6 +6,7 @@ use e2e::cluster::space::selector;
 use e2e::cluster::{Cluster, PATIENCE, Space, TOLD_WITHIN, in_namespace, wait};
 use futures::future::join_all;
 use futures::{AsyncBufReadExt, TryStreamExt};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::LogParams;
@@ -31,6 +32,8 @@ enum Shows {
     Pod(fn(&Pod) -> bool),
     /// A line in the log of the worker.
     Log(&'static str),
+    /// The workers' autoscaler: it does not act.
+    Autoscaler,
 }
 
 /// What the resource itself shows, before any pod.
@@ -65,6 +68,22 @@ fn faults_of_the_resource() -> Vec<Fault> {
     ]
 }
 
+/// What the autoscaler shows.
+fn faults_of_scaling() -> Vec<Fault> {
+    let scaling = json!({"minReplicas": 1, "maxReplicas": 2, "targetActiveRequests": 4});
+    vec![Fault {
+        name: "no-metric",
+        changes: json!({
+            "gateway": {"replicas": 0}, "asr": {"scaling": scaling},
+            "redis": {"embedded": null, "external": {"url": "redis://nowhere:6379"}},
+        }),
+        shows: Shows::Autoscaler,
+        condition: "ScalingActive",
+        reason: "MetricUnavailable",
+        names: "QueueUnavailable",
+    }]
+}
+
 /// What pods of the workers show.
 fn faults_of_pods() -> Vec<Fault> {
     // Nothing but the workers and Redis, to be quick.
@@ -76,6 +95,9 @@ fn faults_of_pods() -> Vec<Fault> {
     }]);
     let mut no_image = of(json!({}));
     no_image["images"] = json!({"worker": "registry.invalid/smallestinc/no-such-image:0.0.1"});
+    // Without a Redis a worker runs and never gets ready, and here it is given no time for it.
+    let mut never_ready = of(json!({"lifecycle": {"startupSeconds": 10}}));
+    never_ready["redis"] = json!({"embedded": null, "external": {"url": "redis://nowhere:6379"}});
     let mut unreadable = of(json!({}));
     unreadable["monitoring"] = json!({"logFilter": "gateway=loud"});
     let little = json!({"resources": {"limits": {"memory": "12Mi"}, "requests": {"memory": "12Mi"}}});
@@ -105,6 +127,14 @@ fn faults_of_pods() -> Vec<Fault> {
             names: "demo-asr",
         },
         Fault {
+            name: "never-ready",
+            changes: never_ready,
+            shows: Shows::Pod(restarted),
+            condition: "ASRReady",
+            reason: "ProbeFailing",
+            names: "startup",
+        },
+        Fault {
             name: "crashes",
             changes: unreadable,
             shows: Shows::Pod(|pod| waits_for(pod, &["CrashLoopBackOff"])),
@@ -125,7 +155,8 @@ fn faults_of_pods() -> Vec<Fault> {
 
 pub(crate) async fn a_condition_names_what_is_broken(cluster: &Cluster) -> anyhow::Result<()> {
     in_namespace(cluster, "broken", async |space| {
-        let faults: Vec<Fault> = faults_of_the_resource().into_iter().chain(faults_of_pods()).collect();
+        let faults: Vec<Fault> =
+            [faults_of_the_resource(), faults_of_scaling(), faults_of_pods()].into_iter().flatten().collect();
         let told = join_all(faults.iter().map(|fault| tell(space, fault))).await;
         let failures: Vec<String> =
             told.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -162,6 +193,16 @@ async fn shown(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
     let what = format!("the fault of {} shows", fault.name);
     match fault.shows {
         Shows::Resource => {}
+        Shows::Autoscaler => {
+            let name = format!("{}-asr", fault.name);
+            space
+                .until(&name, &what, |autoscaler: &HorizontalPodAutoscaler| {
+                    let status = autoscaler.status.as_ref();
+                    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+                    conditions.into_iter().any(|one| one.type_ == "ScalingActive" && one.status == "False")
+                })
+                .await?;
+        }
         Shows::Pod(shows) => {
             let any = |found: &[&Pod]| found.iter().any(|pod| shows(pod));
             wait::until_all(&pods, &selector, &what, PATIENCE, any).await?;
@@ -227,6 +268,10 @@ fn runs(pod: &Pod) -> bool {
     statuses
         .into_iter()
         .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
+fn restarted(pod: &Pod) -> bool {
+    containers(pod).any(|container| container.restart_count > 0)
 }
 
 fn unschedulable(pod: &Pod) -> bool {

@@ -42,6 +42,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside scale_to_zero::the_first_request_wakes_a_sleeping_component),
         story!(Beside worker_lost::nothing_is_lost_with_a_worker),
         story!(Beside broken_children::a_condition_names_what_is_broken),
+        story!(Beside hung_worker::a_failing_probe_is_told_and_mended),
         story!(Beside bad_spec::the_last_good_pods_stay),
         story!(Beside rules::every_rule_refuses_with_its_message),
         story!(Beside rolls::a_changed_spec_rolls),
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside gpu::pods_get_the_gpus_they_ask_for),
         story!(Beside tts::synthesis_is_planned_like_recognition),
         story!(Beside deletion::nothing_stays_but_the_model_cache),
+        story!(Alone no_metric::without_a_metric_everything_stays),
         story!(Alone operator_lost::the_standby_takes_over),
         story!(Alone helm_upgrade::an_upgrade_and_a_rollback_disturb_nobody),
     ]

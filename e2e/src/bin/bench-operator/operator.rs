@@ -57,6 +57,10 @@ impl Operator {
         Ok(operator)
     }
 
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the operator has ended")
+    }
+
     pub(crate) async fn calls(&self) -> anyhow::Result<Calls> {
         let mut calls = Calls::default();
         for line in self.metrics().await?.lines() {
@@ -76,7 +80,7 @@ impl Operator {
 
     /// The most memory it ever held, bytes.
     pub(crate) fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
-        let pid = self.child.id().context("the operator has ended")?;
+        let pid = self.pid()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
         let kib: u64 = peak.split_whitespace().next().context("no number")?.parse()?;
@@ -84,7 +88,7 @@ impl Operator {
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().context("the operator has ended")?;
+        let pid = self.pid()?;
         // Not SIGKILL: it gives its Lease back.
         let asked = Command::new("kill").arg(pid.to_string()).status().await?;
         anyhow::ensure!(asked.success(), "failed to stop the operator");

@@ -9,7 +9,7 @@ use crds::SmallestDeployment;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -24,8 +24,6 @@ use tokio::time::timeout;
 
 /// Namespace that everything is made in.
 const NAMESPACE: &str = "bench-operator";
-/// Nodes to simulate.
-const NODES: usize = 10;
 /// Resources created at a time.
 const CREATORS: usize = 16;
 const OURS: &str = "app.kubernetes.io/managed-by=smallest-operator";
@@ -48,29 +46,6 @@ pub(crate) async fn prepare(client: &Client) -> anyhow::Result<()> {
         "stringData": { "license.jwt": "a license that nobody checks here" },
     });
     secrets.patch("license", &apply, &Patch::Apply(&license)).await?;
-    nodes(client, &apply).await
-}
-
-/// Gives a cluster without nodes some that kwok simulates; a cluster that has nodes keeps to them.
-async fn nodes(client: &Client, apply: &PatchParams) -> anyhow::Result<()> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    if !nodes.list(&ListParams::default().limit(1)).await?.items.is_empty() {
-        return Ok(());
-    }
-    for n in 0..NODES {
-        let name = format!("bench-{n}");
-        let room = json!({ "cpu": "10000", "memory": "100Ti", "pods": "10000" });
-        let node = json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {
-                "name": name, "labels": { "kubernetes.io/hostname": name },
-                "annotations": { "kwok.x-k8s.io/node": "fake" },
-            },
-            "status": { "capacity": room, "allocatable": room },
-        });
-        nodes.patch(&name, apply, &Patch::Apply(&node)).await?;
-        nodes.patch_status(&name, apply, &Patch::Apply(&node)).await?;
-    }
     Ok(())
 }
 
@@ -157,9 +132,11 @@ where
     Ok(api.list(&ListParams::default().labels(OURS)).await?.items.len())
 }
 
-/// Removes the namespace and everything in it.
+/// Removes the namespace and everything in it. The definition stays: others may use it.
 pub(crate) async fn clean(client: &Client) -> anyhow::Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.delete(NAMESPACE, &DeleteParams::background()).await?;
-    Ok(())
+    match namespaces.delete(NAMESPACE, &DeleteParams::background()).await {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
 }

@@ -30,6 +30,9 @@ pub struct Args {
     /// File of the certificate authorities that Redis' certificate is trusted by, as PEM; the system's when absent.
     #[arg(long, env = "REDIS_CA_FILE")]
     pub redis_ca_file: Option<PathBuf>,
+    /// Components that the deployment has: this gateway registers with each of them.
+    #[arg(long, env = "COMPONENTS", value_enum, value_delimiter = ',', default_value = "asr")]
+    pub components: Vec<Component>,
     /// Scope of all Redis keys: namespace/name of the deployment.
     #[arg(long, env = "SMALLEST_DEPLOYMENT", default_value = "default/quickstart")]
     pub deployment: String,
@@ -65,6 +68,22 @@ pub struct Args {
     /// Logs and spans.
     #[command(flatten)]
     pub telemetry: telemetry::TelemetryArgs,
+}
+
+/// A kind of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Component {
+    /// Speech recognition.
+    Asr,
+    /// Speech synthesis.
+    Tts,
+}
+
+impl Args {
+    /// Components beside ASR, whose queue is the gateway's own.
+    pub fn beside(&self) -> &'static [&'static str] {
+        if self.components.contains(&Component::Tts) { &["tts"] } else { &[] }
+    }
 }
 
 /// Bounds of everything that could grow.

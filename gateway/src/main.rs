@@ -25,6 +25,7 @@ async fn main() -> anyhow::Result<()> {
     let keys = keys.context("failed to read the file named by API_KEYS_FILE")?;
     let config = Config::parse(&args, keys.as_deref())?;
 
+    let beside = args.beside();
     let root_certificates = args.redis_ca_file.as_ref().map(std::fs::read_to_string).transpose();
     let redis = RedisConfig {
         url: args.redis_url,
@@ -35,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let license = LicenseGate::connect(&args.license_proxy_url, "gateway");
     let (queue, license) = tokio::join!(connect(&redis), license);
+    let queue = queue.and_then(|queue| queue.beside(&redis.deployment, beside));
     let queue = queue.context("failed to use the Redis named by REDIS_URL")?;
 
     let listener = TcpListener::bind(config.listen).await;

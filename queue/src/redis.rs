@@ -57,6 +57,8 @@ pub struct RedisConfig {
 #[derive(Debug, Clone)]
 pub struct RedisQueue {
     inner: Arc<Inner>,
+    /// Keys of the other components with which gateways register.
+    beside: Arc<[Keys]>,
 }
 
 #[derive(Debug)]
@@ -90,7 +92,20 @@ impl RedisQueue {
             reclaimed: Mutex::default(),
             signs: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), beside: Arc::new([]) })
+    }
+
+    /// Registers gateways with these components of the deployment too: whoever works for one of them, or looks at it,
+    /// sees everyone who may send it work.
+    pub fn beside(self, deployment: &str, components: &[&str]) -> Result<Self, QueueError> {
+        let invalid = |error| QueueError::Unavailable { action: "name its keys", source: Box::new(error) };
+        let keys = components.iter().map(|component| Keys::new(deployment, component).map_err(invalid));
+        Ok(Self { beside: keys.collect::<Result<_, _>>()?, ..self })
+    }
+
+    /// Keys of every component with which gateways register.
+    fn registries(&self) -> impl Iterator<Item = &Keys> {
+        std::iter::once(&self.inner.keys).chain(self.beside.iter())
     }
 
     /// The dead letters, oldest first.

@@ -73,21 +73,25 @@ impl RedisQueue {
     }
 
     pub(super) async fn beat_gateway(&self, record: &GatewayRecord) -> Result<(), QueueError> {
-        let (keys, id) = (&self.inner.keys, &record.id);
-        let mut call = scripts::HEARTBEAT_GATEWAY.prepare_invoke();
-        call.key(keys.gateway(id)).key(keys.to_gateway(id)).key(keys.gateway_record(id)).key(keys.gateways());
-        call.key(keys.changes()).arg(id.as_str()).arg(codec::encode(record));
-        call.arg(millis(self.inner.limits.lease * GATEWAY_LEASES)).arg(self.inbox_ttl_ms());
-        self.inner.link.script("send a gateway's heartbeat", &call).await
+        let id = &record.id;
+        for keys in self.registries() {
+            let mut call = scripts::HEARTBEAT_GATEWAY.prepare_invoke();
+            call.key(keys.gateway(id)).key(keys.to_gateway(id)).key(keys.gateway_record(id));
+            call.key(keys.gateways()).key(keys.changes()).arg(id.as_str()).arg(codec::encode(record));
+            call.arg(millis(self.inner.limits.lease * GATEWAY_LEASES)).arg(self.inbox_ttl_ms());
+            self.inner.link.script::<()>("send a gateway's heartbeat", &call).await?;
+        }
+        Ok(())
     }
 
     /// A sign of life without a registration: reading is one.
     pub(super) async fn keep_gateway(&self, gateway: &GatewayId) -> Result<(), QueueError> {
-        let (keys, lease) = (&self.inner.keys, self.inner.limits.lease);
         let mut pipeline = ::redis::pipe();
-        let alive = millis(lease * GATEWAY_LEASES);
-        pipeline.cmd("SET").arg(keys.gateway(gateway)).arg("1").arg("PX").arg(alive).ignore();
-        pipeline.cmd("PEXPIRE").arg(keys.to_gateway(gateway)).arg(self.inbox_ttl_ms()).ignore();
+        let alive = millis(self.inner.limits.lease * GATEWAY_LEASES);
+        for keys in self.registries() {
+            pipeline.cmd("SET").arg(keys.gateway(gateway)).arg("1").arg("PX").arg(alive).ignore();
+            pipeline.cmd("PEXPIRE").arg(keys.to_gateway(gateway)).arg(self.inbox_ttl_ms()).ignore();
+        }
         self.inner.link.pipeline("keep a gateway's inbox", &pipeline).await
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use queue::ids::{GatewayId, WorkerId};
 use queue::observe::ObserverPort;
 use queue::port::{
-    Depth, GatewayRecord, Held, LicenseRecord, QueueError, QueueLimits, WorkerPhase, WorkerPort, WorkerRecord,
+    Depth, GatewayPort as _, GatewayRecord, Held, LicenseRecord, QueueError, QueueLimits, WorkerPhase,
+    WorkerPort, WorkerRecord,
 };
 use queue::redis::{ObserverConfig, RedisObserver, Timeouts};
 use queue::testing::RedisServer;
@@ -166,6 +167,35 @@ async fn one_observer_sees_several_components_of_its_deployment_and_no_other() {
     assert_eq!(workers, [("asr", 0), ("tts", 1)]);
     assert!(!other.changed(&mark, NOTHING).await.unwrap(), "another deployment's worker is no news");
     assert!(other.observe().await.unwrap().components.iter().all(|c| c.workers.is_empty()));
+}
+
+/// Only on Redis.
+#[tokio::test]
+async fn a_gateway_is_seen_by_every_component_that_it_may_send_work() {
+    let server = RedisServer::start().unwrap();
+    let (asr, tts) =
+        (connect(&server.url(), "default/one", limits()).await, connect_tts(&server.url()).await);
+    let config = ObserverConfig {
+        url: server.url(),
+        root_certificates: None,
+        deployment: "default/one".to_owned(),
+        components: vec!["asr", "tts"],
+        limits: limits(),
+        timeouts: Timeouts::default(),
+    };
+    let observer = RedisObserver::connect(&config).await.unwrap();
+    let seen = async || {
+        let sight = observer.observe().await.unwrap();
+        sight.components.iter().map(|component| component.gateways.len()).collect::<Vec<_>>()
+    };
+    let gateway = GatewayRecord::idle(GatewayId::generate());
+    asr.heartbeat_gateway(&gateway).await.unwrap();
+    assert_eq!(seen().await, [1, 0]);
+    assert!(!tts.gateway_alive(&gateway.id).await.unwrap());
+    let asr = asr.beside("default/one", &["tts"]).unwrap();
+    asr.heartbeat_gateway(&gateway).await.unwrap();
+    assert_eq!(seen().await, [1, 1]);
+    assert!(tts.gateway_alive(&gateway.id).await.unwrap(), "its workers answer it");
 }
 
 async fn connect_tts(url: &str) -> queue::redis::RedisQueue {

@@ -52,6 +52,10 @@ fn env(valid: &Valid) -> Vec<EnvVar> {
     let gateway = &valid.gateway;
     let limits = &gateway.limits;
     let mut env = serving_env(valid);
+    if valid.worker(ComponentKind::Tts).is_some() {
+        let components: Vec<&str> = valid.workers().map(|worker| names::component(worker.kind)).collect();
+        env.push(text("COMPONENTS", &components.join(",")));
+    }
     env.push(text("HOST", valid.place.host()));
     env.push(EnvVar { name: "PORT", value: Value::Port("http") });
     if gateway.api_keys.is_some() {

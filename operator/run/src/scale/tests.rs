@@ -10,7 +10,7 @@ use operator_plan::scale::{Bounds, Metric, Window};
 use operator_plan::{ComponentKind, QueueView, Reading, SecretText};
 use queue::ids::{GatewayId, JobId, WorkerId};
 use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions};
-use queue::port::{GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
+use queue::port::{GatewayPort, GatewayRecord, Held, QueueLimits, WorkerPort, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
 use queue::testing::{RedisServer, TlsRedis};
 use tokio::sync::{mpsc, watch};
@@ -173,6 +173,23 @@ async fn a_redis_that_is_away_is_unavailable_and_heals_by_itself() {
         }
     };
     timeout(SOON, gone).await.expect("the outage is told");
+}
+
+#[tokio::test]
+async fn a_gateway_that_registers_with_both_components_is_one() {
+    let server = RedisServer::start().unwrap();
+    let queue = queue_on(&server).await.beside(&key().to_string(), &["tts"]).unwrap();
+    let (queues, mut changes) = Queues::new();
+    let components = vec![ComponentKind::Asr, ComponentKind::Tts];
+    queues.set(&key(), Some(QueueTarget { components, ..target(&server.url()) }));
+    told(&queues, &mut changes, |reading| reading.gateways.is_empty()).await;
+    let mut gateway = GatewayRecord::idle(GatewayId::generate());
+    gateway.active_streams = 3;
+    queue.heartbeat_gateway(&gateway).await.unwrap();
+    told(&queues, &mut changes, |reading| !reading.gateways.is_empty()).await;
+    let QueueView::Read(reading) = queues.read(&key()).await else { panic!("Redis is there") };
+    let seen: Vec<_> = reading.gateways.iter().map(|gateway| gateway.active_streams).collect();
+    assert_eq!(seen, [3], "its streams are counted once");
 }
 
 #[tokio::test]

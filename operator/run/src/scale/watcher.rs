@@ -66,7 +66,7 @@ async fn follow(shared: &Shared, watched: &Watched, back_off: &mut BackOff) -> Q
 }
 
 async fn connect(shared: &Shared, watched: &Watched) -> Result<RedisObserver, QueueError> {
-    // Gateways register with ASR, whether there are workers for it or not.
+    // Gateways register with ASR, whether there are workers for it or not, and with the other components there are.
     let mut components = vec!["asr"];
     if watched.target.components.contains(&ComponentKind::Tts) {
         components.push("tts");

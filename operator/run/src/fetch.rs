@@ -3,14 +3,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crds::SmallestDeployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
-use operator_plan::{Observed, SecretRef, SecretText, Secrets};
+use operator_plan::{Invalid, Observed, SecretRef, SecretText, Secrets};
+use tokio::time::Instant;
 
 use crate::index::Index;
 use crate::random;
+
+/// An apiserver that has trouble for less than this is everyday life.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads what resources refer to.
 pub(crate) struct Fetcher {
@@ -18,6 +23,8 @@ pub(crate) struct Fetcher {
     index: Index,
     /// By namespace and name: the version that was read, and its entries.
     read: Mutex<HashMap<(String, String), (String, Entries)>>,
+    /// Since when a Secret, by namespace and name, cannot be read.
+    failing: Mutex<HashMap<(String, String), Instant>>,
 }
 
 /// Entries of one Secret that are text.
@@ -38,15 +45,31 @@ pub(crate) struct Found {
 pub(crate) struct FetchError {
     /// Its name.
     name: String,
+    /// Since when.
+    since: Instant,
     /// What the apiserver said.
     #[source]
     pub(crate) source: kube::Error,
 }
 
+impl FetchError {
+    /// What a status says of it: that a right is missing at once, anything else when it lasts. Where the apiserver does
+    /// not answer at all, no status could be written either.
+    pub(crate) fn told(&self) -> Option<Invalid> {
+        let kube::Error::Api(status) = &self.source else { return None };
+        let (name, message) = (self.name.clone(), status.message.clone());
+        match status.code {
+            401 | 403 => Some(Invalid::MayNotReadSecret { name, message }),
+            _ if self.since.elapsed() >= PATIENCE => Some(Invalid::FetchSecret { name, message }),
+            _ => None,
+        }
+    }
+}
+
 impl Fetcher {
     /// Reads through this client.
     pub(crate) fn new(client: Client, index: Index) -> Self {
-        Self { client, index, read: Mutex::default() }
+        Self { client, index, read: Mutex::default(), failing: Mutex::default() }
     }
 
     /// Reads what the resource refers to.
@@ -67,6 +90,8 @@ impl Fetcher {
     pub(crate) fn tidy(&self) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.retain(|(namespace, name), _| self.index.is_named(namespace, name));
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.retain(|(namespace, name), _| self.index.is_named(namespace, name));
     }
 
     /// A Secret's entries; `None` when there is none.
@@ -109,7 +134,19 @@ impl Fetcher {
 
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<Secret>, FetchError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.map_err(|source| FetchError { name: name.to_owned(), source })
+        let found = api.get_opt(name).await;
+        let id = (namespace.to_owned(), name.to_owned());
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(found) => {
+                failing.remove(&id);
+                Ok(found)
+            }
+            Err(source) => {
+                let since = *failing.entry(id).or_insert_with(Instant::now);
+                Err(FetchError { name: name.to_owned(), since, source })
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use operator_metrics::{CertificateFrom, MetricSource};
-use operator_plan::{ClusterPlace, Place};
+use operator_plan::ClusterPlace;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -29,7 +29,7 @@ use crate::lease::{Candidate, Leadership, leadership};
 use crate::reconcile::{Clock, Reconciler};
 use crate::report::Reporting;
 use crate::scale::{Key, Queues, Scaler};
-use crate::watch::{Synced, Watches};
+use crate::watch::{Monitors, Synced, Watches};
 
 /// Name of the Lease.
 const LEASE: &str = "smallest-operator";
@@ -84,6 +84,7 @@ impl Parts {
             desk: Arc::default(),
             synced: Synced::default(),
             namespace: settings.namespace,
+            monitors: Monitors::new(settings.place.service_monitors),
         };
         let reconciler = Reconciler {
             fetcher: Fetcher::new(clients.reader.clone(), index.clone()),
@@ -93,7 +94,8 @@ impl Parts {
             queues,
             scaler: scaler.clone(),
             leadership: leadership.clone(),
-            place: Place::Cluster(settings.place),
+            place: settings.place,
+            monitors: watches.monitors.clone(),
             clock: settings.clock,
         };
         Self { watches, reconciler: Arc::new(reconciler), scaler, changes }
@@ -102,7 +104,7 @@ impl Parts {
     /// Starts everything but the workers; none of it ends before `stop`.
     pub(crate) fn start(self, tasks: &mut JoinSet<&'static str>, stop: &CancellationToken) {
         let Self { watches, reconciler, scaler, changes } = self;
-        watches.start(tasks, matches!(&reconciler.place, Place::Cluster(place) if place.service_monitors));
+        watches.start(tasks);
         let wake =
             wake_on_leadership(reconciler.leadership.clone(), reconciler.index.clone(), watches.desk.clone());
         tasks.spawn(named("wake on leadership", wake));
@@ -236,7 +238,8 @@ async fn listen(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListen
         .with_context(|| format!("failed to listen on {address}: is another program there? set {variable}"))
 }
 
-/// `ServiceMonitor`s are made only where the cluster knows them. Asks until the apiserver answers.
+/// `ServiceMonitor`s are made only where the cluster knows them; a watch tells when that changes. Asks until the
+/// apiserver answers.
 async fn has_service_monitors(clients: &Clients) -> bool {
     let mut pause = FIRST_PAUSE;
     loop {

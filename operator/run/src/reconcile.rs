@@ -10,18 +10,19 @@ use std::time::Duration;
 use crds::SmallestDeployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
-use operator_plan::{Children, Desired, Fetched, Invalid, Place, Plan, status};
+use operator_plan::{Children, ClusterPlace, Desired, Fetched, Invalid, Place, Plan, status};
 use tokio::time::{Instant, timeout};
 
 use crate::agenda::Turn;
 use crate::apply::Applier;
 use crate::error::{ReconcileError, causes, is_end};
-use crate::fetch::{Fetcher, Found};
+use crate::fetch::{FetchError, Fetcher, Found};
 use crate::index::{Index, Seen};
 use crate::lease::Leadership;
 use crate::metric::Step;
 use crate::report::Reporting;
 use crate::scale::{Key, Queues, Scaler};
+use crate::watch::Monitors;
 use crate::{random, targets};
 
 /// Longest turn. It is longer than any single call, and ends calls whose answer never ends.
@@ -36,7 +37,8 @@ pub(crate) struct Reconciler {
     pub(crate) queues: Queues,
     pub(crate) scaler: Scaler,
     pub(crate) leadership: Leadership,
-    pub(crate) place: Place,
+    pub(crate) place: ClusterPlace,
+    pub(crate) monitors: Monitors,
     pub(crate) clock: Clock,
 }
 
@@ -79,7 +81,10 @@ impl Reconciler {
             return Ok(self.forget(key));
         }
         // Fetch (calls: gets).
-        let found = self.fetch(&deployment).await?;
+        let found = match self.fetch(&deployment).await {
+            Ok(found) => found,
+            Err(error) => return self.cannot_fetch(key, &deployment, error).await,
+        };
         // Validate, plan, desired (pure).
         let decided = self.decide(&deployment, &found);
         self.aim(key, &deployment, &decided, &found);
@@ -98,20 +103,30 @@ impl Reconciler {
         applied.map(|()| Turn::Settled(look_again.map(|after| Instant::now() + after)))
     }
 
-    async fn fetch(&self, deployment: &SmallestDeployment) -> Result<Found, ReconcileError> {
+    async fn fetch(&self, deployment: &SmallestDeployment) -> Result<Found, FetchError> {
         let _step = Step::start("fetch");
-        let found = self.fetcher.fetch(deployment).await;
-        if let Err(error) = &found {
-            // No status can be made without it; an Event tells the user.
-            self.reporting.cannot_fetch(deployment, error).await;
+        self.fetcher.fetch(deployment).await
+    }
+
+    /// What cannot be read is told like what is wrong with a spec; the turn has failed all the same, and is tried
+    /// again.
+    async fn cannot_fetch(
+        &self,
+        key: &Key,
+        deployment: &Arc<SmallestDeployment>,
+        error: FetchError,
+    ) -> Result<Turn, ReconcileError> {
+        if let Some(invalid) = error.told().filter(|_| self.leadership.is_leader()) {
+            self.report(key, deployment, Err(&invalid), Ok(&())).await?;
         }
-        found.map_err(ReconcileError::Fetch)
+        Err(ReconcileError::Fetch(error))
     }
 
     /// Nothing is desired of what is not valid: what runs goes on running.
     fn decide(&self, deployment: &SmallestDeployment, found: &Found) -> Decided {
         let _step = Step::start("plan");
-        let fetched = Fetched { secrets: found.secrets.clone(), place: self.place.clone() };
+        let place = ClusterPlace { service_monitors: self.monitors.served(), ..self.place.clone() };
+        let fetched = Fetched { secrets: found.secrets.clone(), place: Place::Cluster(place) };
         match operator_plan::validate(deployment, &fetched) {
             Err(invalid) => Decided { outcome: Err(invalid), desired: Desired::default() },
             Ok(valid) => {

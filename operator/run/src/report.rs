@@ -12,7 +12,6 @@ use operator_plan::Note;
 use serde_json::json;
 
 use crate::apply::FIELD_MANAGER;
-use crate::fetch::FetchError;
 use crate::index::{Index, Seen};
 use crate::scale::Key;
 
@@ -55,21 +54,6 @@ impl Reporting {
             self.publish(deployment, note).await;
         }
         Ok(())
-    }
-
-    /// Tells that something that a resource names could not be read. Nothing to tell when it is only a pause.
-    pub(crate) async fn cannot_fetch(&self, deployment: &SmallestDeployment, error: &FetchError) {
-        if matches!(error.source, kube::Error::Api(_)) {
-            let note = Note {
-                type_: "Warning",
-                reason: "FetchFailed".to_owned(),
-                message: format!(
-                    "{}; does the operator have the right to read it?",
-                    crate::error::causes(error)
-                ),
-            };
-            self.publish(deployment, note).await;
-        }
     }
 
     /// Says of a resource that cannot be read why that is so. What runs goes on running.

@@ -3,16 +3,19 @@
 
 mod apiserver;
 mod lease;
+mod monitors;
 mod resource;
+mod secrets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use operator_plan::ClusterPlace;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Clients;
@@ -23,6 +26,10 @@ use apiserver::Apiserver;
 
 const RESOURCE: &str = "/apis/smallest.ai/v1/namespaces/ns/smallestdeployments/quickstart";
 const LICENSE: &str = "/api/v1/namespaces/ns/secrets/license";
+const GATEWAY: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-gateway";
+const WORKER: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-asr";
+const REDIS: &str = "/apis/apps/v1/namespaces/ns/statefulsets/quickstart-redis";
+const REDIS_SECRET: &str = "/api/v1/namespaces/ns/secrets/quickstart-redis";
 
 /// An operator without its Lease: tests grant leadership themselves. It ends when dropped.
 struct Running {
@@ -104,4 +111,30 @@ fn condition(server: &Apiserver, kind: &str) -> Option<Value> {
     let resource = server.get(RESOURCE)?;
     let conditions = resource["status"]["conditions"].as_array()?.clone();
     conditions.into_iter().find(|condition| condition["type"] == kind)
+}
+
+/// All objects stand, and the status speaks of this generation.
+fn is_applied(server: &Apiserver) -> bool {
+    [GATEWAY, WORKER, REDIS, REDIS_SECRET].iter().all(|path| server.get(path).is_some())
+        && server.get(RESOURCE).is_some_and(|resource| {
+            resource["status"]["observedGeneration"] == resource["metadata"]["generation"]
+        })
+}
+
+/// Waits until the operator has nothing more to do: no call that writes for ten minutes.
+async fn settled(server: &Apiserver) {
+    loop {
+        let before = server.writes();
+        sleep(Duration::from_mins(10)).await;
+        if server.writes() == before {
+            return;
+        }
+    }
+}
+
+async fn applied(server: &Apiserver) -> Running {
+    let running = leader(server);
+    server.until("applied", is_applied).await;
+    settled(server).await;
+    running
 }

@@ -5,6 +5,7 @@
 //! with a new list; what the list does not name any more is gone. Every replica watches, so that a standby knows
 //! all when it takes over.
 
+mod monitors;
 mod synced;
 
 use std::fmt::Debug;
@@ -25,11 +26,11 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::apply::ServiceMonitor;
 use crate::desk::Desk;
 use crate::index::{Index, Object, Relist, Seen};
 use crate::scale::Key;
 
+pub(crate) use monitors::Monitors;
 pub(crate) use synced::Synced;
 
 /// Label of everything that the operator makes.
@@ -53,6 +54,8 @@ pub(crate) struct Watches {
     pub(crate) synced: Synced,
     /// One namespace, or all.
     pub(crate) namespace: Option<String>,
+    /// Whether there are `ServiceMonitor`s.
+    pub(crate) monitors: Monitors,
 }
 
 /// What a watch does with what it sees.
@@ -71,12 +74,14 @@ struct Secrets;
 
 impl Watches {
     /// Starts all watches; they end only when the set is dropped.
-    pub(crate) fn start(&self, tasks: &mut JoinSet<&'static str>, service_monitors: bool) {
+    pub(crate) fn start(&self, tasks: &mut JoinSet<&'static str>) {
         let plain = || watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_SIZE);
+        self.synced.expect("smallestdeployments");
         self.spawn::<DeserializeGuard<SmallestDeployment>>(
             tasks,
             ("smallestdeployments", plain(), Resources),
         );
+        self.synced.expect("secrets");
         self.spawn::<PartialObjectMeta<Secret>>(tasks, ("secrets", plain(), Secrets));
         self.ours::<Deployment>(tasks, "deployments");
         self.ours::<StatefulSet>(tasks, "statefulsets");
@@ -88,12 +93,32 @@ impl Watches {
         self.ours::<PartialObjectMeta<ConfigMap>>(tasks, "configmaps");
         self.ours::<PartialObjectMeta<NetworkPolicy>>(tasks, "networkpolicies");
         self.ours::<PartialObjectMeta<PodDisruptionBudget>>(tasks, "poddisruptionbudgets");
-        if service_monitors {
-            self.ours::<PartialObjectMeta<ServiceMonitor>>(tasks, "servicemonitors");
+        if self.monitors.served() {
+            self.synced.expect(monitors::RESOURCE);
         }
+        let monitors = self.clone().follow_monitors();
+        tasks.spawn(async move {
+            monitors.await;
+            monitors::RESOURCE
+        });
     }
 
+    /// Watches a kind of ours; nothing is decided before it was listed.
     fn ours<O>(&self, tasks: &mut JoinSet<&'static str>, resource: &'static str)
+    where
+        O: Object
+            + Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        self.synced.expect(resource);
+        self.spawn_ours::<O>(tasks, resource);
+    }
+
+    fn spawn_ours<O>(&self, tasks: &mut JoinSet<&'static str>, resource: &'static str)
     where
         O: Object
             + Resource<Scope = NamespaceResourceScope>
@@ -119,7 +144,6 @@ impl Watches {
             + Send
             + 'static,
     {
-        self.synced.expect(resource);
         let api: Api<O> = match &self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),

@@ -52,6 +52,10 @@ pub(super) fn trouble(pod: &Pod, around: Around<'_>) -> Option<Trouble> {
     if let Some(placed) = condition(pod, "PodScheduled").filter(|placed| placed.status == "False") {
         return Some(schedule::trouble(pod, placed, around.claims));
     }
+    let set_up = awaits_set_up(pod, around.now);
+    if let Some(trouble) = set_up.and_then(|waits| schedule::on_node(pod, waits, around.claims)) {
+        return Some(trouble);
+    }
     let containers = statuses(pod).filter_map(|status| in_container(pod, status, around));
     if let Some(worst) = containers.min_by_key(|trouble| trouble.class) {
         return Some(worst);
@@ -69,12 +73,29 @@ pub(super) fn trouble(pod: &Pod, around: Around<'_>) -> Option<Trouble> {
     Some(Trouble::waiting(reason::POD_STARTING, format!("pod {pod_name} is starting")))
 }
 
-/// How long until the patience with a program that has just started ends.
+/// How long the pod has had a node that has not set it up, seconds: neither its volumes are mounted, nor is its network
+/// there. Once it was, `None`: what comes after that, containers tell.
+fn awaits_set_up(pod: &Pod, now: &Time) -> Option<i64> {
+    condition(pod, "PodReadyToStartContainers").filter(|set_up| set_up.status == "False")?;
+    let never = statuses(pod).all(|status| {
+        status.restart_count == 0 && status.state.as_ref().is_none_or(|state| state.waiting.is_some())
+    });
+    let placed = condition(pod, "PodScheduled").filter(|placed| placed.status == "True")?;
+    let since = placed.last_transition_time.as_ref().filter(|_| never)?;
+    Some(now.0.duration_since(since.0).as_secs())
+}
+
+/// How long until the patience with a pod that has just been placed, or a program that has just started, ends.
 pub(super) fn patience(pod: &Pod, now: &Time) -> Option<Duration> {
+    let set_up = awaits_set_up(pod, now).map(|waits| schedule::MOUNT_PATIENCE_SECONDS - waits);
     let waits = statuses(pod).filter(|status| !status.ready && status.started == Some(true));
     let left =
         waits.filter_map(|status| container::age_seconds(status, now)).map(|age| PATIENCE_SECONDS - age);
-    left.filter(|left| *left > 0).min().and_then(|left| u64::try_from(left).ok()).map(Duration::from_secs)
+    left.chain(set_up)
+        .filter(|left| *left > 0)
+        .min()
+        .and_then(|left| u64::try_from(left).ok())
+        .map(Duration::from_secs)
 }
 
 /// The kubelet says that the pod serves.

@@ -31,6 +31,7 @@ reasons! {
     SCHEDULING_GATED = "SchedulingGated";
     VOLUME_CLAIM_PENDING = "VolumeClaimPending";
     VOLUME_CLAIM_MISSING = "VolumeClaimMissing";
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted";
     REPLICA_FAILURE = "ReplicaFailure";
     POD_SECURITY_VIOLATION = "PodSecurityViolation";
     POD_FAILED = "PodFailed";

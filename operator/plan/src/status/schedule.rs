@@ -7,6 +7,9 @@ use super::reason;
 use super::text::piece;
 use super::trouble::Trouble;
 
+/// A node gets this long to set a pod up before that counts as failing, seconds: volumes of clouds are attached first.
+pub(super) const MOUNT_PATIENCE_SECONDS: i64 = 60;
+
 /// A pod that has no node; `claims` are those of the deployment.
 pub(super) fn trouble(pod: &Pod, placed: &PodCondition, claims: &[PersistentVolumeClaim]) -> Trouble {
     let pod_name = name(pod);
@@ -55,15 +58,48 @@ fn volume(pod: &Pod, said: &str, claims: &[PersistentVolumeClaim]) -> Option<Tro
     if !waits.iter().any(|words| said.contains(words)) {
         return None;
     }
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let named = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
-    let unbound: Vec<String> = named.filter_map(|named| unbound(&named.claim_name, claims)).collect();
+    let unbound: Vec<String> = claim_names(pod).filter_map(|claim| unbound(claim, claims)).collect();
     let which = if unbound.is_empty() { "a PersistentVolumeClaim".to_owned() } else { unbound.join(", ") };
     let text = format!(
         "pod {pod_name} cannot be placed: {which} has no volume; see kubectl describe pvc, and name a storage class \
          that the cluster has"
     );
     Some(Trouble::failing(reason::VOLUME_CLAIM_PENDING, text))
+}
+
+/// A pod that has a node, which has not set it up: the claims it waits for are named at once, anything else when it
+/// lasts. `waits` seconds long.
+pub(super) fn on_node(pod: &Pod, waits: i64, claims: &[PersistentVolumeClaim]) -> Option<Trouble> {
+    let pod_name = name(pod);
+    let unbound: Vec<String> = claim_names(pod).filter_map(|claim| unbound(claim, claims)).collect();
+    if !unbound.is_empty() {
+        let which = unbound.join(", ");
+        let text = format!(
+            "pod {pod_name} cannot start: {which} has no volume; see kubectl describe pvc, and give it one or name \
+             another claim"
+        );
+        return Some(Trouble::failing(reason::VOLUME_CLAIM_PENDING, text));
+    }
+    if waits < MOUNT_PATIENCE_SECONDS {
+        return None;
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown");
+    let claims: Vec<&str> = claim_names(pod).collect();
+    let claims = if claims.is_empty() {
+        String::new()
+    } else {
+        format!(" (it has PersistentVolumeClaim {})", claims.join(", "))
+    };
+    let text = format!(
+        "pod {pod_name} is not set up on node {node}: a volume of it cannot be mounted{claims}, or its network is \
+         missing; see the Events of kubectl describe pod {pod_name}"
+    );
+    Some(Trouble::failing(reason::VOLUME_NOT_MOUNTED, text))
+}
+
+fn claim_names(pod: &Pod) -> impl Iterator<Item = &str> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
 /// The claim and its storage class, when it is not bound.

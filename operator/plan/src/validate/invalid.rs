@@ -36,6 +36,25 @@ pub enum Invalid {
         /// The key.
         key: String,
     },
+    /// The operator may not read a Secret.
+    #[error(
+        "failed to read Secret {name:?}, for lack of a right: {message}; let the operator get Secrets in this \
+         namespace, as its chart's role does"
+    )]
+    MayNotReadSecret {
+        /// Its name.
+        name: String,
+        /// What the apiserver said.
+        message: String,
+    },
+    /// A Secret is there and cannot be read.
+    #[error("failed to read Secret {name:?}: {message}; it is tried again")]
+    FetchSecret {
+        /// Its name.
+        name: String,
+        /// What the apiserver said.
+        message: String,
+    },
     /// Two programs would listen on one port.
     #[error("failed to give {second} port {port}: {first} has it; change one of them in the resource")]
     SharePort {
@@ -158,6 +177,8 @@ impl Invalid {
             Self::FindSecret { .. } => "SecretMissing",
             Self::FindSecretKey { .. } => "SecretKeyMissing",
             Self::ReadSecret { .. } => "SecretEmpty",
+            Self::MayNotReadSecret { .. } => "SecretForbidden",
+            Self::FetchSecret { .. } => "SecretUnreadable",
             Self::SharePort { .. } => "PortConflict",
             Self::NumberPorts { .. } => "PortOutOfRange",
             Self::CountReplicas { .. } => "TooManyLocalReplicas",

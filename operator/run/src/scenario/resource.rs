@@ -6,38 +6,9 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::apiserver::{Apiserver, Wrong};
-use super::{LICENSE, RESOURCE, Running, condition, leader, license, quickstart, resource, standby};
-
-const GATEWAY: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-gateway";
-const WORKER: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-asr";
-const REDIS: &str = "/apis/apps/v1/namespaces/ns/statefulsets/quickstart-redis";
-const REDIS_SECRET: &str = "/api/v1/namespaces/ns/secrets/quickstart-redis";
-
-/// All objects stand, and the status speaks of this generation.
-fn is_applied(server: &Apiserver) -> bool {
-    [GATEWAY, WORKER, REDIS, REDIS_SECRET].iter().all(|path| server.get(path).is_some())
-        && server.get(RESOURCE).is_some_and(|resource| {
-            resource["status"]["observedGeneration"] == resource["metadata"]["generation"]
-        })
-}
-
-/// Waits until the operator has nothing more to do: no call that writes for ten minutes.
-async fn settled(server: &Apiserver) {
-    loop {
-        let before = server.writes();
-        sleep(Duration::from_mins(10)).await;
-        if server.writes() == before {
-            return;
-        }
-    }
-}
-
-async fn applied(server: &Apiserver) -> Running {
-    let running = leader(server);
-    server.until("applied", is_applied).await;
-    settled(server).await;
-    running
-}
+use super::{
+    GATEWAY, REDIS, RESOURCE, WORKER, applied, is_applied, leader, quickstart, resource, settled, standby,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_is_applied_and_then_nothing_is_written() {
@@ -82,48 +53,6 @@ async fn what_somebody_changes_is_taken_back() {
     }
     server.delete(REDIS);
     server.until("made again", |server| server.get(REDIS).is_some()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_password_of_redis_stays_whatever_happens() {
-    let server = quickstart();
-    let running = applied(&server).await;
-    let password = server.get(REDIS_SECRET).expect("it")["data"].clone();
-    drop(running);
-    let _other = leader(&server);
-    server.edit(RESOURCE, |resource| resource["metadata"]["generation"] = json!(2));
-    server.until("looked at", is_applied).await;
-    settled(&server).await;
-    assert_eq!(server.get(REDIS_SECRET).expect("it")["data"], password);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_missing_secret_is_told_and_a_corrected_one_seen_at_once() {
-    let server = quickstart();
-    server.delete(LICENSE);
-    let _running = leader(&server);
-    server.until("status", |server| condition(server, "Ready").is_some()).await;
-    let text = server.get(RESOURCE).expect("it")["status"].to_string();
-    assert!(text.contains("license"), "{text}");
-    settled(&server).await;
-    assert!(server.get(GATEWAY).is_none(), "nothing is made of what cannot work");
-    let start = Instant::now();
-    server.put(LICENSE, license());
-    server.until("applied", is_applied).await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_secret_that_goes_away_leaves_running_what_runs() {
-    let server = quickstart();
-    let _running = applied(&server).await;
-    server.delete(LICENSE);
-    let told = |server: &Apiserver| {
-        server.get(RESOURCE).expect("it")["status"].to_string().contains("failed to find Secret")
-    };
-    server.until("told", told).await;
-    settled(&server).await;
-    assert!(is_applied(&server));
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,17 +234,6 @@ async fn a_namespace_that_is_going_away_is_left_alone() {
     sleep(Duration::from_hours(1)).await;
     let tries = server.log().iter().filter(|call| call.path.contains("/serviceaccounts/")).count();
     assert!((1..=3).contains(&tries), "{tries} tries");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_secret_that_may_not_be_read_is_told_in_an_event() {
-    let server = quickstart();
-    server.fail("GET", "/secrets/license", usize::MAX, Wrong::Code(403));
-    let _running = leader(&server);
-    server.until("an Event", |server| !server.paths("/events/").is_empty()).await;
-    let event = server.get(&server.paths("/events/")[0]).expect("it");
-    assert_eq!(event["reason"], "FetchFailed", "{event}");
-    assert!(event["note"].as_str().is_some_and(|note| note.contains("license")), "{event}");
 }
 
 #[tokio::test(start_paused = true)]

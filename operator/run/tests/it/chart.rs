@@ -92,4 +92,16 @@ fn the_chart_grants_the_documented_rights_and_no_others() {
     assert!(documented.len() > 40, "the table is gone: {documented:?}");
     assert_eq!(granted(&rendered(&case("default")), "smallest-operator"), documented);
     assert_eq!(granted(&rendered(&case("namespaced")), "smallest-operator-objects"), documented);
+    // Definitions belong to no namespace, and only one of them is looked at.
+    let definitions = rendered(&case("default"));
+    let right = |verb: &str| {
+        ("apiextensions.k8s.io".to_owned(), "customresourcedefinitions".to_owned(), verb.to_owned())
+    };
+    let role = "smallest-operator-definitions";
+    assert_eq!(granted(&definitions, role), ["get", "list", "watch"].map(right).into());
+    let named =
+        definitions.iter().find(|object| object["rules"].is_array() && object["metadata"]["name"] == role);
+    let named = &named.expect("the role")["rules"][0]["resourceNames"];
+    assert_eq!(*named, serde_json::json!(["servicemonitors.monitoring.coreos.com"]));
+    assert!(rendered(&case("namespaced")).iter().all(|object| object["metadata"]["name"] != role));
 }

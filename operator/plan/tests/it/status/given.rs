@@ -43,6 +43,9 @@ pub(super) struct GivenText {
     queue: QueueText,
     #[serde(default)]
     apply_failure: Option<FailureText>,
+    /// The Secret that could not be read, and what was said of it.
+    #[serde(default)]
+    fetch_failure: Option<FetchText>,
     #[serde(default)]
     decisions: Vec<ScaleDecision>,
     /// The operator's switch for a TTS engine.
@@ -96,6 +99,14 @@ struct LicenseText {
     state: String,
     message: Option<String>,
     expires_at: Option<Time>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FetchText {
+    secret: String,
+    code: u16,
+    message: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -184,6 +195,12 @@ fn keep(document: &Value, secrets: &mut Secrets) {
 impl Objects {
     /// What the way up to the plan gives.
     pub(super) fn outcome(&self, now: &Time) -> Result<Plan, Invalid> {
+        if let Some(FetchText { secret, code, message }) = self.given.fetch_failure.clone() {
+            return Err(match code {
+                403 => Invalid::MayNotReadSecret { name: secret, message },
+                _ => Invalid::FetchSecret { name: secret, message },
+            });
+        }
         let cluster = ClusterPlace { tts_engine: self.given.tts_engine.clone(), ..ClusterPlace::default() };
         let fetched = Fetched { secrets: self.secrets.clone(), place: Place::Cluster(cluster) };
         let valid = operator_plan::validate(&self.deployment, &fetched)?;

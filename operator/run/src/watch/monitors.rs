@@ -48,14 +48,13 @@ impl Monitors {
 #[derive(Debug, Clone, Deserialize)]
 struct Definition {
     metadata: ObjectMeta,
-    #[serde(default)]
-    status: DefinitionStatus,
+    status: Option<DefinitionStatus>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct DefinitionStatus {
-    #[serde(default)]
-    conditions: Vec<DefinitionCondition>,
+    /// Null at first.
+    conditions: Option<Vec<DefinitionCondition>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -68,7 +67,7 @@ struct DefinitionCondition {
 impl Definition {
     /// The apiserver serves it, or is about to.
     fn is_established(&self) -> bool {
-        let mut conditions = self.status.conditions.iter();
+        let mut conditions = self.status.iter().flat_map(|status| status.conditions.iter().flatten());
         self.metadata.deletion_timestamp.is_none()
             && conditions.any(|condition| condition.type_ == "Established" && condition.status == "True")
     }

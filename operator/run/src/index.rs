@@ -14,6 +14,7 @@
 mod object;
 mod relist;
 mod secrets;
+mod shelf;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! Status → the cluster, when it changed; and the Events that the change is worth.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crds::{SmallestDeployment, SmallestDeploymentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -20,11 +20,17 @@ const MAX_NOTE: usize = 1_024;
 /// What the operator says it did, in every Event.
 const ACTION: &str = "Reconcile";
 
+/// Events after which those before are forgotten: the same one once more is then a new Event, not a count. A
+/// recorder remembers each for six minutes, some kilobytes, and thousands come when many deployments are made at once.
+const REMEMBERED: usize = 256;
+
 /// Writes statuses and Events.
 pub(crate) struct Reporting {
     client: Client,
     index: Index,
-    recorder: Recorder,
+    reporter: Reporter,
+    /// With how many Events it was given.
+    recorder: Mutex<(Recorder, usize)>,
 }
 
 /// The status could not be written.
@@ -36,7 +42,17 @@ impl Reporting {
     /// Writes through this client, under the name of this pod.
     pub(crate) fn new(client: Client, index: Index, pod: &str) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(pod.to_owned()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, index }
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, index, reporter, recorder: Mutex::new((recorder, 0)) }
+    }
+
+    fn recorder(&self) -> Recorder {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorder.1 == REMEMBERED {
+            *recorder = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        recorder.1 += 1;
+        recorder.0.clone()
     }
 
     /// Writes the status if it is another than before, and the Events of the change.
@@ -108,7 +124,7 @@ impl Reporting {
             action: ACTION.to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &deployment.object_ref(&())).await {
+        if let Err(error) = self.recorder().publish(&event, &deployment.object_ref(&())).await {
             tracing::debug!(error = crate::error::causes(&error), "failed to publish an Event");
         }
     }

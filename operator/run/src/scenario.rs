@@ -64,9 +64,9 @@ fn standby(server: &Apiserver) -> Running {
 
 /// A clock that goes with the simulated time, from six in the morning of a Monday on.
 fn clock() -> Clock {
-    let (begin, began): (Timestamp, Instant) =
+    let (six, began): (Timestamp, Instant) =
         ("2026-11-23T06:00:00Z".parse().expect("an instant"), Instant::now());
-    Arc::new(move || Time(begin + began.elapsed()))
+    Arc::new(move || Time(six + began.elapsed()))
 }
 
 /// Starts an operator that leads.

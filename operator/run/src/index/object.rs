@@ -1,6 +1,5 @@
 //! The kinds of objects that a deployment consists of, and what is kept of each. Pure.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -16,6 +15,7 @@ use kube::Resource;
 use kube::core::PartialObjectMeta;
 use operator_plan::Children;
 
+use super::shelf::Shelf;
 use crate::apply::FIELD_MANAGER;
 
 /// Annotations that status or scaling reads; all others are dropped.
@@ -75,12 +75,12 @@ pub(crate) trait Object: Resource<DynamicType = ()> {
 /// What status reads of one deployment's objects, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    deployments: BTreeMap<String, Deployment>,
-    stateful_sets: BTreeMap<String, StatefulSet>,
-    pods: BTreeMap<String, Pod>,
-    autoscalers: BTreeMap<String, HorizontalPodAutoscaler>,
-    claims: BTreeMap<String, PersistentVolumeClaim>,
-    services: BTreeMap<String, Service>,
+    deployments: Shelf<Deployment>,
+    stateful_sets: Shelf<StatefulSet>,
+    pods: Shelf<Pod>,
+    autoscalers: Shelf<HorizontalPodAutoscaler>,
+    claims: Shelf<PersistentVolumeClaim>,
+    services: Shelf<Service>,
 }
 
 impl Kind {
@@ -115,12 +115,12 @@ impl Slots {
 
     pub(super) fn children(&self) -> Children {
         Children {
-            deployments: self.deployments.values().cloned().collect(),
-            stateful_sets: self.stateful_sets.values().cloned().collect(),
-            pods: self.pods.values().cloned().collect(),
-            horizontal_pod_autoscalers: self.autoscalers.values().cloned().collect(),
-            persistent_volume_claims: self.claims.values().cloned().collect(),
-            service: self.services.values().find(|service| is_entry(service)).cloned(),
+            deployments: self.deployments.read().collect(),
+            stateful_sets: self.stateful_sets.read().collect(),
+            pods: self.pods.read().collect(),
+            horizontal_pod_autoscalers: self.autoscalers.read().collect(),
+            persistent_volume_claims: self.claims.read().collect(),
+            service: self.services.read().find(is_entry),
         }
     }
 }
@@ -132,7 +132,8 @@ fn is_entry(service: &Service) -> bool {
     component.is_some_and(|component| component == "gateway") && address != Some("None")
 }
 
-/// Implements [`Object`] for kinds that status reads: slot, what to trim, what to leave out of the comparison.
+/// Implements [`Object`] for kinds that status reads: slot, what to trim, and what counts when two are compared, if
+/// it is less than all.
 macro_rules! kept {
     ($type:ty, $kind:expr, $slot:ident, $trim:expr, $plain:expr) => {
         impl Object for $type {
@@ -143,10 +144,7 @@ macro_rules! kept {
                 let trim: fn(&mut Self) = $trim;
                 trim(&mut self);
                 let name = self.metadata.name.clone().unwrap_or_default();
-                let plain: fn(&Self) -> Self = $plain;
-                let changed = slots.$slot.get(&name).is_none_or(|known| plain(known) != plain(&self));
-                slots.$slot.insert(name, self);
-                changed
+                slots.$slot.put(name, &self, $plain)
             }
 
             fn forget(slots: &mut Slots, name: &str) {
@@ -154,7 +152,7 @@ macro_rules! kept {
             }
 
             fn names(slots: &Slots) -> Vec<String> {
-                slots.$slot.keys().cloned().collect()
+                slots.$slot.names()
             }
         }
     };
@@ -169,7 +167,7 @@ kept!(
             spec.template = PodTemplateSpec::default();
         }
     },
-    Clone::clone
+    |_| None
 );
 kept!(
     StatefulSet,
@@ -181,19 +179,19 @@ kept!(
             spec.volume_claim_templates = None;
         }
     },
-    Clone::clone
+    |_| None
 );
-kept!(Pod, None, pods, |pod| pod.spec = pod.spec.take().map(trim_pod), Clone::clone);
+kept!(Pod, None, pods, |pod| pod.spec = pod.spec.take().map(trim_pod), |_| None);
 // What an autoscaler measured last changes every 15 seconds; it is kept, but wakes nobody.
 kept!(HorizontalPodAutoscaler, Some(Kind::HorizontalPodAutoscaler), autoscalers, |_| {}, |object| {
     let mut plain = object.clone();
     if let Some(status) = &mut plain.status {
         status.current_metrics = None;
     }
-    plain
+    Some(plain)
 });
-kept!(PersistentVolumeClaim, Some(Kind::PersistentVolumeClaim), claims, |_| {}, Clone::clone);
-kept!(Service, Some(Kind::Service), services, |_| {}, Clone::clone);
+kept!(PersistentVolumeClaim, Some(Kind::PersistentVolumeClaim), claims, |_| {}, |_| None);
+kept!(Service, Some(Kind::Service), services, |_| {}, |_| None);
 
 /// Implements [`Object`] for kinds that only have to exist.
 macro_rules! exists {

@@ -66,6 +66,9 @@ def change(f, level, r, noise, strength=1.):
     if r.random() < .4 * strength:                                          # equaliser: straight lines between 6 points
         g = torch.tensor([[[r.uniform(-7, 7) for _ in range(6)]]])
         f = f + DB * torch.nn.functional.interpolate(g, size=80, mode="linear", align_corners=True)[0]
+    if r.random() < .35 * strength:                                         # formants duller or sharper than the voice's own
+        mean = f.mean(1, keepdim=True)
+        f = mean + (f - mean) * r.uniform(.8, 1.4)
     if r.random() < .12 * strength:                                         # telephone band
         f = f.clone()
         f[:, CENTRES > r.uniform(3300, 3900)] = FLOOR + r.choice([0, 2])

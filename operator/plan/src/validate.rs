@@ -237,10 +237,10 @@ fn timetable(component: &'static str, scaling: Option<&Scaling>) -> Result<Optio
     scaling.map(Timetable::read).transpose().map_err(|unreadable| match unreadable {
         Unreadable::Zone { schedule, zone } => Invalid::FindTimeZone { component, schedule, zone },
         Unreadable::Cron { schedule, field, cron, problem } => {
-            Invalid::ReadSchedule { component, schedule, field, cron, problem }
+            Invalid::ReadSchedule { component, schedule, time: format!("{field} {cron:?}"), problem }
         }
         Unreadable::Never { schedule, field, cron } => {
-            Invalid::ReachSchedule { component, schedule, field, cron }
+            Invalid::ReachSchedule { component, schedule, time: format!("{field} {cron:?}") }
         }
     })
 }

@@ -99,35 +99,29 @@ pub enum Invalid {
         zone: String,
     },
     /// A schedule's time is no cron.
-    #[error(
-        "failed to read {field} {cron:?} of {component}.scaling.schedules {schedule:?} as cron: {problem}"
-    )]
+    #[error("failed to read {time} of {component}.scaling.schedules {schedule:?} as cron: {problem}")]
     ReadSchedule {
         /// The component.
         component: &'static str,
         /// Name of the schedule.
         schedule: String,
-        /// `start` or `end`.
-        field: &'static str,
-        /// What it says.
-        cron: String,
+        /// `start` or `end`, and what it says.
+        time: String,
         /// What is wrong with it.
         problem: String,
     },
     /// A schedule's time never comes.
     #[error(
-        "failed to find a day for {field} {cron:?} of {component}.scaling.schedules {schedule:?}: no month has it; \
-         correct its day or month"
+        "failed to find a day for {time} of {component}.scaling.schedules {schedule:?}: no month has it; correct \
+         its day or month"
     )]
     ReachSchedule {
         /// The component.
         component: &'static str,
         /// Name of the schedule.
         schedule: String,
-        /// `start` or `end`.
-        field: &'static str,
-        /// What it says.
-        cron: String,
+        /// `start` or `end`, and what it says.
+        time: String,
     },
     /// One worker serves one model in this version.
     #[error("failed to serve {count} models with one kind of worker: this version serves one")]

@@ -279,7 +279,7 @@ async fn a_schedule_moves_the_bounds_at_its_minute() {
     assert_eq!(bounds(&server), (Some(1), Some(5)));
     for (hour, expected) in [(7, (3, 9)), (20, (1, 5)), (24 + 7, (3, 9))] {
         let due = Duration::from_hours(hour - 6);
-        sleep((due - start.elapsed()).saturating_sub(Duration::from_secs(1))).await;
+        sleep(due.saturating_sub(start.elapsed() + Duration::from_secs(1))).await;
         let before = server.writes();
         assert_ne!(bounds(&server), (Some(expected.0), Some(expected.1)), "too early for {hour}:00");
         let moved = move |server: &Apiserver| bounds(server) == (Some(expected.0), Some(expected.1));

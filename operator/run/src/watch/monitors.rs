@@ -112,7 +112,7 @@ impl Watches {
         if self.namespace.is_none() {
             self.follow_definition(&mut watching).await;
         }
-        pending().await
+        pending::<()>().await;
     }
 
     /// Ends only when the operator may not see the definition.

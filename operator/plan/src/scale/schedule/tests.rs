@@ -209,7 +209,7 @@ impl Daily {
             if self.is_at(skipped) {
                 return true;
             }
-            skipped = skipped + 1.minute();
+            skipped += 1.minute();
         }
         let again = match zone.to_ambiguous_zoned(now).offset() {
             AmbiguousOffset::Fold { after, .. } => zone.to_offset(minute) == after,

@@ -198,7 +198,8 @@ async fn shown(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
             space
                 .until(&name, &what, |autoscaler: &HorizontalPodAutoscaler| {
                     let status = autoscaler.status.as_ref();
-                    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+                    let conditions =
+                        status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
                     conditions.into_iter().any(|one| one.type_ == "ScalingActive" && one.status == "False")
                 })
                 .await?;

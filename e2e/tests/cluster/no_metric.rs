@@ -8,8 +8,8 @@ use e2e::cluster::resource::fake;
 use e2e::cluster::{Cluster, Space, TOLD_WITHIN, in_namespace};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{Api, Patch, PatchParams};
 use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 const API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
@@ -61,7 +61,10 @@ async fn told(space: &Space<'_>) -> anyhow::Result<()> {
                 && condition.message.contains(API_SERVICE)
         })
         .await?;
-    eprintln!("a metric that is away is told {:.1} s after the autoscaler's word", began.elapsed().as_secs_f64());
+    eprintln!(
+        "a metric that is away is told {:.1} s after the autoscaler's word",
+        began.elapsed().as_secs_f64()
+    );
     space.told("demo", "Ready").until("is True", TOLD_WITHIN, |ready| ready.status == "True").await?;
     let sample = spoken(&["good", "evening"]);
     let service = space.service("demo").await?;

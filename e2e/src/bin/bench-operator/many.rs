@@ -54,12 +54,20 @@ async fn run(args: &Args, client: &Client, operator: &Operator) -> anyhow::Resul
     };
     let (created, ()) = tokio::try_join!(created, cluster::applied(client, args.count, deadline))?;
     let applied = started.elapsed();
-    println!("{} resources: created in {:.1} s, applied in {:.1} s", args.count, seconds(created), seconds(applied));
+    println!(
+        "{} resources: created in {:.1} s, applied in {:.1} s",
+        args.count,
+        seconds(created),
+        seconds(applied)
+    );
     tell(&used, args, operator, applied)?;
     let after = operator.calls().await?;
     let peak_applied = operator.peak_memory_bytes()?;
     let objects = cluster::objects(client).await?;
-    ensure!(objects > 0 && objects % args.count == 0, "{objects} objects stand: not the same number for each");
+    ensure!(
+        objects > 0 && objects % args.count == 0,
+        "{objects} objects stand: not the same number for each"
+    );
 
     let settled = at_rest(operator, deadline).await?;
     let calm = operator.calls().await?;
@@ -72,8 +80,16 @@ async fn run(args: &Args, client: &Client, operator: &Operator) -> anyhow::Resul
     Ok(vec![
         Figure::told(case("applied"), seconds(applied), "s").below(60.0),
         Figure::told(case("objects a resource"), objects as f64 / count, "objects"),
-        Figure::told(case("writes an object until applied"), (after.writes - before.writes) / objects as f64, "writes"),
-        Figure::told(case("writes a resource until at rest"), (calm.writes - before.writes) / count, "writes"),
+        Figure::told(
+            case("writes an object until applied"),
+            (after.writes - before.writes) / objects as f64,
+            "writes",
+        ),
+        Figure::told(
+            case("writes a resource until at rest"),
+            (calm.writes - before.writes) / count,
+            "writes",
+        ),
         Figure::told(case("reads a resource until at rest"), (calm.reads - before.reads) / count, "reads"),
         Figure::told(case("peak memory until applied"), peak_applied as f64 / 1e6, "MB"),
         Figure::told(case("peak memory"), peak as f64 / 1e6, "MB").below(100.0),

@@ -87,16 +87,10 @@ pub(crate) async fn measure(args: &Args, client: &Client) -> anyhow::Result<Vec<
     Ok(figures.into_iter().flatten().collect())
 }
 
-async fn round(
-    seen: &Seen<'_>,
-    work: &Work,
-    (burst, jobs): (u64, &mut Vec<JobId>),
-) -> anyhow::Result<Round> {
+async fn round(seen: &Seen<'_>, work: &Work, (burst, jobs): (u64, &mut Vec<JobId>)) -> anyhow::Result<Round> {
     let began = Instant::now();
-    let (awake, queued) = tokio::join!(
-        timed(began, seen.replicas("is awake", |replicas| replicas > 0)),
-        work.queue(1)
-    );
+    let (awake, queued) =
+        tokio::join!(timed(began, seen.replicas("is awake", |replicas| replicas > 0)), work.queue(1));
     jobs.extend(queued?);
     let woken = awake?;
     let expected = burst + jobs.len() as u64;
@@ -143,7 +137,9 @@ impl Seen<'_> {
             }
             bail!("failed to watch the Deployment")
         };
-        timeout(PATIENCE, shown).await.with_context(|| format!("failed to see that {} {what}", self.name()))?
+        timeout(PATIENCE, shown)
+            .await
+            .with_context(|| format!("failed to see that {} {what}", self.name()))?
     }
 
     async fn metric(&self, expected: u64) -> anyhow::Result<()> {
@@ -187,12 +183,14 @@ fn tells(autoscaler: &HorizontalPodAutoscaler, expected: u64) -> bool {
     let replicas = u64::try_from(status.current_replicas.unwrap_or(1)).unwrap_or(0).max(1);
     let metrics = status.current_metrics.iter().flatten().filter_map(|metric| metric.external.as_ref());
     let averages = metrics.filter(|seen| seen.metric.name == METRIC).map(|seen| &seen.current.average_value);
-    let mut averages = averages.filter_map(|average| number(average.as_ref().map(|average| average.0.as_str())));
+    let mut averages =
+        averages.filter_map(|average| number(average.as_ref().map(|average| average.0.as_str())));
     averages.any(|average| average == expected.div_ceil(replicas))
 }
 
 /// Whole numbers, and thousandths such as `2500m`, rounded down.
 fn number(text: Option<&str>) -> Option<u64> {
     let text = text?;
-    text.strip_suffix('m').map_or_else(|| text.parse().ok(), |milli| milli.parse::<u64>().ok().map(|n| n / 1_000))
+    text.strip_suffix('m')
+        .map_or_else(|| text.parse().ok(), |milli| milli.parse::<u64>().ok().map(|n| n / 1_000))
 }

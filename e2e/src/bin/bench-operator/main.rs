@@ -24,7 +24,7 @@ use crate::figures::Figure;
 #[command(about)]
 struct Args {
     /// Where the rows go
-    #[arg(long, default_value = "target/bench/operator.jsonl")]
+    #[arg(long, global = true, default_value = "target/bench/operator.jsonl")]
     rows: PathBuf,
     #[command(subcommand)]
     measure: Measure,

@@ -44,7 +44,7 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
 
     /// Names of all.
     pub(super) fn names(&self) -> Vec<String> {
-        self.objects.keys().map(|name| name.to_string()).collect()
+        self.objects.keys().map(|name| String::from(&**name)).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,10 +72,6 @@ mod tests {
 
     type Pair = (u32, u32);
 
-    fn first(pair: &Pair) -> Option<Pair> {
-        Some((pair.0, 0))
-    }
-
     #[test]
     fn what_is_put_comes_back_and_only_what_counts_is_news() {
         let mut shelf = Shelf::<Pair>::default();
@@ -86,7 +82,7 @@ mod tests {
             ((2, 2), true, "another"),
         ];
         for (pair, news, why) in cases {
-            assert_eq!(shelf.put("a".to_owned(), &pair, first), news, "{why}");
+            assert_eq!(shelf.put("a".to_owned(), &pair, |pair| Some((pair.0, 0))), news, "{why}");
             assert_eq!(shelf.read().collect::<Vec<_>>(), [pair], "{why}");
         }
         assert!(shelf.put("b".to_owned(), &(3, 3), |_| None));

@@ -80,7 +80,7 @@ fn faults_of_scaling() -> Vec<Fault> {
         shows: Shows::Autoscaler,
         condition: "ScalingActive",
         reason: "MetricUnavailable",
-        names: "QueueUnavailable",
+        names: "redis at nowhere:6379",
     }]
 }
 

@@ -22,6 +22,15 @@ const KEPT: usize = 5;
 /// first workers have not told anything yet.
 pub(super) const PATIENCE_SECONDS: i64 = 60;
 
+/// What stands before the cause when an autoscaler found no metric.
+const ASKED: &str = "unable to fetch metrics from external metrics API: ";
+
+/// Begin of what the operator answers when it has no value.
+const MEASURED: &str = "failed to measure";
+
+/// Where to look when the operator was not asked.
+const SEE_API: &str = "; see kubectl get apiservice v1beta1.external.metrics.k8s.io";
+
 /// Who decides between one and the most replicas.
 const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 
@@ -74,14 +83,13 @@ fn one(part: &Part, scene: Scene<'_>) -> Verdict {
             reason::REPLICAS_ZERO,
             format!("{AUTOSCALER} {name} rests: its target has 0 replicas"),
         ),
-        Some(active) => Verdict::no(
-            reason::METRIC_UNAVAILABLE,
-            format!(
-                "{AUTOSCALER} {name} has no metric to go by: {}; see kubectl get apiservice \
-                 v1beta1.external.metrics.k8s.io",
-                said(active)
-            ),
-        ),
+        Some(active) => {
+            let said = said(active);
+            // What the operator answered says itself what is wrong; else it was not asked.
+            let see = if said.contains(MEASURED) { "" } else { SEE_API };
+            let text = format!("{AUTOSCALER} {name} has no metric to go by: {said}{see}");
+            Verdict::no(reason::METRIC_UNAVAILABLE, text)
+        }
     }
 }
 
@@ -114,9 +122,12 @@ fn held(bounds: &Bounds) -> String {
     format!(", between {min_replicas} and {max_replicas} replicas by schedule {}{until}", window.schedule)
 }
 
+/// What an autoscaler says, without how it tried: that names every label of the metric before it comes to the cause.
 fn said(condition: &HorizontalPodAutoscalerCondition) -> String {
     let reason = condition.reason.as_deref().unwrap_or("no reason given");
-    format!("{reason}: {}", piece(condition.message.as_deref().unwrap_or_default()))
+    let message = condition.message.as_deref().unwrap_or_default();
+    let cause = message.rsplit_once(ASKED).map_or(message, |(_, cause)| cause);
+    format!("{reason}: {}", piece(cause))
 }
 
 fn autoscaler(kind: ComponentKind, scene: Scene<'_>) -> Option<&HorizontalPodAutoscaler> {

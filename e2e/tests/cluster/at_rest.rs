@@ -1,12 +1,12 @@
 //! Nothing is written while nothing changes: the operator leaves the versions of all objects as they are, though it
 //! looks again and again. What the cluster's own controllers note in a status is theirs.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use crds::SmallestDeployment;
 use e2e::cluster::bring_up::OPERATOR;
 use e2e::cluster::resource::fake;
 use e2e::cluster::{Cluster, Space, in_namespace};
-use futures::future::BoxFuture;
+use futures::future::ready;
 use futures::stream::SelectAll;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
@@ -15,7 +15,8 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{WatchEvent, WatchParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -42,7 +43,7 @@ pub(crate) async fn nothing_is_written_while_nothing_changes(cluster: &Cluster) 
         let scaling = json!({"minReplicas": 1, "maxReplicas": 2, "targetActiveRequests": 4});
         space.deploy(&fake("demo", &json!({"asr": {"scaling": scaling}}))?).await?;
         space.ready("demo").await?;
-        let mut writes = watch_everything(space).await?;
+        let mut writes = watch_everything(space);
         settle(&mut writes).await?;
         let deadline = Instant::now() + Duration::from_secs(rest);
         match timeout_at(deadline, writes.next()).await {
@@ -69,27 +70,27 @@ async fn settle(writes: &mut Writes) -> anyhow::Result<()> {
 }
 
 /// Everything that is written to objects of the namespace from now on.
-async fn watch_everything(space: &Space<'_>) -> anyhow::Result<Writes> {
-    let starting: Vec<BoxFuture<'_, anyhow::Result<_>>> = vec![
-        Box::pin(writes::<SmallestDeployment>(space)),
-        Box::pin(writes::<Deployment>(space)),
-        Box::pin(writes::<StatefulSet>(space)),
-        Box::pin(writes::<HorizontalPodAutoscaler>(space)),
-        Box::pin(writes::<PodDisruptionBudget>(space)),
-        Box::pin(writes::<NetworkPolicy>(space)),
-        Box::pin(writes::<Service>(space)),
-        Box::pin(writes::<ConfigMap>(space)),
-        Box::pin(writes::<Secret>(space)),
-        Box::pin(writes::<ServiceAccount>(space)),
-        Box::pin(writes::<Pod>(space)),
-    ];
-    Ok(futures::future::try_join_all(starting).await?.into_iter().collect())
+fn watch_everything(space: &Space<'_>) -> Writes {
+    [
+        writes::<SmallestDeployment>(space),
+        writes::<Deployment>(space),
+        writes::<StatefulSet>(space),
+        writes::<HorizontalPodAutoscaler>(space),
+        writes::<PodDisruptionBudget>(space),
+        writes::<NetworkPolicy>(space),
+        writes::<Service>(space),
+        writes::<ConfigMap>(space),
+        writes::<Secret>(space),
+        writes::<ServiceAccount>(space),
+        writes::<Pod>(space),
+    ]
+    .into_iter()
+    .collect()
 }
 
-/// Writes of one kind; a plain watch from the current version on, so that nothing is shown twice.
-async fn writes<K>(
-    space: &Space<'_>,
-) -> anyhow::Result<Pin<Box<dyn Stream<Item = anyhow::Result<String>> + Send>>>
+/// Writes of one kind that are the operator's. A watch that ends is gone on with from where it was; one that had to
+/// list anew might have missed a write.
+fn writes<K>(space: &Space<'_>) -> Pin<Box<dyn Stream<Item = anyhow::Result<String>> + Send>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -98,31 +99,24 @@ where
         + DeserializeOwned
         + 'static,
 {
-    let api = space.api::<K>();
-    let list = api.list_metadata(&kube::api::ListParams::default()).await?;
-    let version = list.metadata.resource_version.context("a list has a version")?;
-    // Longer than the longest rest would need the list once more.
-    let params = WatchParams::default().timeout(294);
-    let events = api.watch(&params, &version).await?;
-    let kind = K::kind(&());
-    let told = events.filter_map(move |event| {
-        let kind = kind.clone();
-        async move {
-            match event {
-                Ok(
-                    WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object),
-                ) => {
-                    let by = object.managed_fields().iter().max_by_key(|entry| entry.time.clone());
-                    let by = by.and_then(|entry| entry.manager.clone()).unwrap_or_default();
-                    (by == OPERATOR).then(|| Ok(format!("{kind} {}: {object:?}", object.name_any())))
-                }
-                Ok(WatchEvent::Bookmark(_)) => None,
-                Ok(WatchEvent::Error(answer)) => {
-                    Some(Err(anyhow::anyhow!("the watch of {kind}: {answer:?}")))
-                }
-                Err(error) => Some(Err(error.into())),
-            }
-        }
-    });
-    Ok(Box::pin(told))
+    let mut lists = 0;
+    let told =
+        watcher(space.api::<K>(), watcher::Config::default()).default_backoff().filter_map(move |event| {
+            lists += usize::from(matches!(event, Ok(Event::Init)));
+            let told = match event {
+                Ok(Event::Apply(object) | Event::Delete(object)) => by_the_operator(&object),
+                Ok(Event::Init) if lists > 1 => Some(Err(anyhow!("{} were listed anew", K::plural(&())))),
+                // The watcher tries again by itself.
+                Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => None,
+            };
+            ready(told)
+        });
+    Box::pin(told)
+}
+
+/// What was written, if the operator wrote last.
+fn by_the_operator<K: Resource<DynamicType = ()> + Debug>(object: &K) -> Option<anyhow::Result<String>> {
+    let last = object.managed_fields().iter().max_by_key(|entry| entry.time.clone());
+    let by = last.and_then(|entry| entry.manager.as_deref());
+    (by == Some(OPERATOR)).then(|| Ok(format!("{} {}: {object:?}", K::kind(&()), object.name_any())))
 }

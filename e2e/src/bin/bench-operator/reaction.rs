@@ -67,6 +67,7 @@ pub(crate) async fn measure(args: &Args, client: &Client) -> anyhow::Result<Vec<
     let mut rounds = Vec::new();
     for number in 1..=args.rounds {
         seen.replicas("sleeps", |replicas| replicas == 0).await?;
+        timeout(PATIENCE, work.alone()).await.context("failed to see the workers gone")??;
         let mut jobs = Vec::new();
         // Another number each time: what an autoscaler says of the former round is not taken for this one.
         let burst = args.burst + 10 * number as u64;

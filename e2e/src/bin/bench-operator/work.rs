@@ -1,5 +1,7 @@
 //! The queue's side: recordings that nobody waits for, put into a deployment's Redis and taken out again.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use queue::ids::{GatewayId, JobId};
 use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions};
@@ -8,6 +10,9 @@ use queue::redis::{RedisConfig, RedisQueue};
 
 /// Samples of a recording: a tenth of a second of silence.
 const SAMPLES: u32 = 1_600;
+
+/// Between two questions who works; nothing tells when the last one goes.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Queued work.
 pub(crate) struct Work {
@@ -32,6 +37,15 @@ impl Work {
     /// Recordings that no worker has claimed.
     pub(crate) async fn waiting(&self) -> anyhow::Result<u64> {
         Ok(self.queue.depth().await?.batch)
+    }
+
+    /// Waits until no worker is registered: one that is on its way out may still take work, and nobody has to be woken.
+    pub(crate) async fn alone(&self) -> anyhow::Result<()> {
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        while !self.queue.workers().await?.is_empty() {
+            ask.tick().await;
+        }
+        Ok(())
     }
 
     /// Queues so many recordings.

@@ -67,8 +67,7 @@ bench-engine: setup ## Measures the model's step beside Hugging Face, ONNX Runti
 	@tools/bench-engine.sh
 bench-operator: setup ## Measures the operator: 1,000 resources, writes at rest, reaction to queued work (root, Linux)
 	@tools/setup.sh --cluster
-	@tools/bench-operator.sh
-	@tools/bench-scale.sh
+	@missed=0; tools/bench-operator.sh || missed=1; tools/bench-scale.sh || missed=1; exit $$missed
 bench-gpu: setup ## Measures the same on a CUDA GPU, where there is one
 	@tools/bench-gpu.sh
 

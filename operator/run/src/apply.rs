@@ -132,8 +132,7 @@ impl Round<'_> {
             return Ok(());
         }
         let api: Api<O> = Api::namespaced(client.clone(), &self.key.namespace);
-        let answer =
-            api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await?;
+        let answer = api.patch(name, &as_ours(), &Patch::Apply(&object)).await?;
         tracing::debug!(deployment = %self.key, object = describe(kind, name), "applied");
         index.applied(answer, hash);
         Ok(())
@@ -171,6 +170,12 @@ impl NotApplied {
     pub(crate) fn is_end(&self) -> bool {
         self.not_leader || self.failure.kind == ApplyFailureKind::NamespaceTerminating
     }
+}
+
+/// Server-side apply under our name. The apiserver reads the body a second time only to warn of fields that it does not
+/// know, which nobody here would hear; an apply with such fields it refuses in any case.
+pub(crate) fn as_ours() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force().validation_ignore()
 }
 
 /// Fingerprint of what is to be applied. It is only compared within this process.

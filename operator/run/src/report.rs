@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crds::{SmallestDeployment, SmallestDeploymentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::core::DynamicObject;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _, ResourceExt as _};
 use operator_plan::Note;
 use serde_json::json;
 
-use crate::apply::FIELD_MANAGER;
+use crate::apply::{FIELD_MANAGER, as_ours};
 use crate::index::{Index, Seen};
 use crate::scale::Key;
 
@@ -89,7 +89,7 @@ impl Reporting {
             "apiVersion": SmallestDeployment::api_version(&()), "kind": SmallestDeployment::kind(&()),
             "status": { "observedGeneration": metadata.generation, "conditions": [condition] },
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = as_ours();
         api.patch_status(name, &params, &Patch::Apply(&body)).await.map_err(ReportError)?;
         tracing::warn!(deployment = %key, error, "failed to read the resource");
         Ok(())
@@ -108,7 +108,7 @@ impl Reporting {
             "metadata": { "uid": deployment.metadata.uid },
             "status": status,
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = as_ours();
         let mut answer = api.patch_status(&deployment.name_any(), &params, &Patch::Apply(&body)).await?;
         answer.metadata.managed_fields = None;
         self.index.put_resource(Seen::Valid(Arc::new(answer)));

@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use crds::SmallestDeployment;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -30,6 +31,7 @@ const OURS: &str = "app.kubernetes.io/managed-by=smallest-operator";
 
 /// The definition, the namespace and the license.
 pub(crate) async fn prepare(client: &Client) -> anyhow::Result<()> {
+    no_other_operator(client).await?;
     let apply = PatchParams::apply("bench-operator").force();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let definition = crds::crd();
@@ -46,6 +48,22 @@ pub(crate) async fn prepare(client: &Client) -> anyhow::Result<()> {
         "stringData": { "license.jwt": "a license that nobody checks here" },
     });
     secrets.patch("license", &apply, &Patch::Apply(&license)).await?;
+    Ok(())
+}
+
+/// Another operator would do the work that is measured; and the one that is measured would do its.
+async fn no_other_operator(client: &Client) -> anyhow::Result<()> {
+    let leases: Api<Lease> = Api::all(client.clone());
+    let named = ListParams::default().fields("metadata.name=smallest-operator");
+    for lease in leases.list(&named).await?.items {
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let namespace = lease.namespace().unwrap_or_default();
+        ensure!(
+            holder.is_empty(),
+            "an operator runs in namespace {namespace}: choose a cluster without, or delete its Lease if it is gone"
+        );
+    }
     Ok(())
 }
 
@@ -96,12 +114,7 @@ pub(crate) async fn applied(client: &Client, count: usize, deadline: Duration) -
         }
     };
     let in_time = timeout(deadline, all).await.is_ok();
-    anyhow::ensure!(
-        in_time,
-        "after {} s {} of {count} resources are applied",
-        deadline.as_secs(),
-        done.len()
-    );
+    ensure!(in_time, "after {} s {} of {count} resources are applied", deadline.as_secs(), done.len());
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod redis_lost;
 mod rolls;
 mod rules;
 mod scale_by_load;
+mod scale_by_schedule;
 mod scale_to_zero;
 mod stories;
 mod tts;

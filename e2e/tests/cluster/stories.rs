@@ -39,6 +39,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside quickstart::every_protocol_gets_a_transcript),
         story!(Beside at_rest::nothing_is_written_while_nothing_changes),
         story!(Beside scale_by_load::queued_work_brings_workers_and_idleness_takes_them),
+        story!(Beside scale_by_schedule::a_window_wakes_keeps_awake_and_closes),
         story!(Beside scale_to_zero::the_first_request_wakes_a_sleeping_component),
         story!(Beside worker_lost::nothing_is_lost_with_a_worker),
         story!(Beside broken_children::a_condition_names_what_is_broken),

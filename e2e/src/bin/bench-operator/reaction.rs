@@ -1,7 +1,7 @@
 //! Queued work: how long until a sleeping component is woken, and until the metric and the autoscaler show a burst.
 //!
 //! Comes in: a deployment whose ASR sleeps when idle, and a way to its Redis. Each round queues one recording and
-//! sees the Deployment patched; then, while the woken pod starts, queues a burst and sees the external metric and the
+//! sees the Deployment patched; then, while no worker serves yet, queues a burst and sees the external metric and the
 //! autoscaler follow; then takes all back, and waits until the component sleeps again. Times are this program's:
 //! from before the first recording is handed to Redis until a watch, or an answer, shows the change.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -66,12 +67,13 @@ pub(crate) async fn measure(args: &Args, client: &Client) -> anyhow::Result<Vec<
     let seen = Seen { client: client.clone(), args };
     let mut rounds = Vec::new();
     for number in 1..=args.rounds {
-        seen.replicas("sleeps", |replicas| replicas == 0).await?;
+        let mut replicas = seen.replicas();
+        seen.until(&mut replicas, "sleeps", |replicas| replicas == 0).await?;
         timeout(PATIENCE, work.alone()).await.context("failed to see the workers gone")??;
         let mut jobs = Vec::new();
         // Another number each time: what an autoscaler says of the former round is not taken for this one.
         let burst = args.burst + 10 * number as u64;
-        let round = round(&seen, &work, (burst, &mut jobs)).await;
+        let round = round(&seen, &work, (replicas, burst, &mut jobs)).await;
         work.cancel(&jobs).await?;
         let round = round?;
         let Round { woken, metric, autoscaler } = round;
@@ -88,10 +90,16 @@ pub(crate) async fn measure(args: &Args, client: &Client) -> anyhow::Result<Vec<
     Ok(figures.into_iter().flatten().collect())
 }
 
-async fn round(seen: &Seen<'_>, work: &Work, (burst, jobs): (u64, &mut Vec<JobId>)) -> anyhow::Result<Round> {
+async fn round(
+    seen: &Seen<'_>,
+    work: &Work,
+    (mut replicas, burst, jobs): (Replicas, u64, &mut Vec<JobId>),
+) -> anyhow::Result<Round> {
     let began = Instant::now();
-    let (awake, queued) =
-        tokio::join!(timed(began, seen.replicas("is awake", |replicas| replicas > 0)), work.queue(1));
+    let (awake, queued) = tokio::join!(
+        timed(began, seen.until(&mut replicas, "is awake", |replicas| replicas > 0)),
+        work.queue(1)
+    );
     jobs.extend(queued?);
     let woken = awake?;
     let expected = burst + jobs.len() as u64;
@@ -110,6 +118,9 @@ async fn timed(began: Instant, came: impl Future<Output = anyhow::Result<()>>) -
     came.await.map(|()| began.elapsed().as_secs_f64() * 1e3)
 }
 
+/// Numbers of replicas, from a watch.
+type Replicas = BoxStream<'static, i32>;
+
 /// The cluster's side.
 struct Seen<'a> {
     client: Client,
@@ -126,13 +137,22 @@ impl Seen<'_> {
         watcher::Config::default().fields(&format!("metadata.name={}", self.name()))
     }
 
-    async fn replicas(&self, what: &str, wanted: impl Fn(i32) -> bool) -> anyhow::Result<()> {
+    /// Replicas that are asked for, as they change.
+    fn replicas(&self) -> Replicas {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.args.namespace);
-        let mut seen = watcher(api, self.only()).default_backoff().applied_objects().boxed();
+        let seen = watcher(api, self.only()).default_backoff().applied_objects();
+        seen.filter_map(async |deployment| deployment.ok()?.spec?.replicas).boxed()
+    }
+
+    async fn until(
+        &self,
+        replicas: &mut Replicas,
+        what: &str,
+        wanted: impl Fn(i32) -> bool,
+    ) -> anyhow::Result<()> {
         let shown = async {
-            while let Some(deployment) = seen.next().await {
-                let replicas = deployment.ok().and_then(|deployment| deployment.spec?.replicas);
-                if replicas.is_some_and(&wanted) {
+            while let Some(number) = replicas.next().await {
+                if wanted(number) {
                     return Ok(());
                 }
             }

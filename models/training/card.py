@@ -56,10 +56,10 @@ constant delay {delay} ms, median error around it {error} ms on espeak-ng; {fdel
 `token_delay_ms` of `config.json`, {token_delay} ms, off its word times.
 
 ## Training
-{steps} steps, {cpu} CPU-seconds (both workers together, without making the data), in two runs: 4,951 steps from nothing, then on
-from those weights with more and plainer data. The arguments of the second are in `training.json`, all numbers by voice in
-`results.json`. Speech: espeak-ng ({accents} English accents, {variants} voice variants, speeds and pitches
-varied) and flite (kal, awb, rms; speed, pitch and vocal tract length varied), with noise, echoes, room tails, equaliser,
+{steps} steps, {cpu} CPU-seconds (both workers together, without making the data), in three runs: 4,951 steps from nothing, 4,462
+on from those weights with more and plainer data, the rest with a loss on text alone beside that on speech and with mixtures of
+the flite voices. The arguments of the last are in `training.json`, all numbers by voice in `results.json`. Speech: espeak-ng ({accents} English accents, {variants} voice variants, speeds and pitches
+varied) and flite (kal, awb, rms and what lies between and beyond two of them; speed, pitch and vocal tract length varied), with noise, echoes, room tails, equaliser,
 telephone band and levels from about -50 to -5 dB. Text: sentence patterns over {domain} domain words and {words} everyday words
 (forms counted), sentences of manuals, package documents and sayings on the building machine, random words, digits. Never
 trained: flite slt, espeak-ng {held}.

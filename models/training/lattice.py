@@ -3,8 +3,11 @@
 The synthesizers tell when words start, so the token of every frame is known roughly. `along_path` scores that one path
 (cheap, used first). `band_loss` is the RNN-T loss over all paths that stay within BACK tokens behind and BAND - BACK - 1
 ahead of it: a band of BAND tokens and not all of them, about a quarter of the time and memory of the full lattice. It also
-keeps the emitted words close to the audio.
+keeps the emitted words close to the audio. The frames of the tokens come as `at` [batch, U], ascending, NEVER behind the last.
 """
+import functools
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,12 +15,13 @@ import torch.nn.functional as F
 from model import BLANK
 
 BAND, BACK = 14, 9
+NEVER = 1_000_000                                                           # a frame that no utterance has
 
 
 def band_start(at, u, T):
-    """First token count of the band for every frame: at = frame of every token [u] -> int array [T]."""
-    known = np.searchsorted(np.asarray(at), np.arange(T), side="left") if u else np.zeros(T, int)
-    return np.clip(known - BACK, 0, max(0, u + 1 - BAND))
+    """First token count of the band for every frame: at [batch, U], token counts u [batch] -> [batch, T]."""
+    known = torch.searchsorted(at, torch.arange(T, device=at.device).expand(len(at), T).contiguous())
+    return (known - BACK).clamp(min=0).minimum((u + 1 - BAND).clamp(min=0)[:, None])
 
 
 def shift(x, d, fill):
@@ -58,16 +62,43 @@ def forward_backward(blank, emit, lo, n, u):
     return -total, -db.swapaxes(0, 1), -de.swapaxes(0, 1)
 
 
+def kernel_source():
+    """lattice.cu with its constant."""
+    return f"#define S {BAND}\n" + (Path(__file__).parent / "lattice.cu").read_text()
+
+
+@functools.cache
+def kernel():
+    """lattice.cu, compiled for the GPU of this machine."""
+    from torch.utils import cpp_extension
+    cpp_extension.CUDA_HOME = cpp_extension.CUDA_HOME or "/"                # asked for by torch; no header is included
+    return torch.cuda._compile_kernel(kernel_source(), "band")
+
+
+def forward_backward_cuda(blank, emit, lo, n, u):
+    """forward_backward on the GPU: all arguments and results are tensors there."""
+    (B, T, S), at = blank.shape, blank.device
+    lo, n, u = (x.to(at, torch.int32).contiguous() for x in (lo, n, u))
+    loss, alpha = torch.empty(B, device=at), torch.empty(B, T, S, dtype=torch.double, device=at)
+    db, de = torch.zeros(B, T, S, device=at), torch.zeros(B, T, S, device=at)
+    blank, emit = blank.detach().float().contiguous(), emit.detach().float().contiguous()
+    kernel()(grid=(-(-B // 32), 1, 1), block=(32, 1, 1), args=[blank, emit, lo, n, u, alpha, loss, db, de, B, T])
+    return loss, db, de
+
+
 class Lattice(torch.autograd.Function):
     """Sum of -log P over the batch; the gradient is the occupancy of every arc."""
 
     @staticmethod
     def forward(ctx, blank, emit, lo, n, u):
-        """See forward_backward; blank and emit are tensors, the rest arrays."""
-        b, e = (x.detach().double().cpu().numpy() for x in (blank, emit))
-        loss, db, de = forward_backward(b, e, lo, n, u)
-        ctx.save_for_backward(torch.from_numpy(db).to(blank), torch.from_numpy(de).to(emit))
-        return torch.tensor(loss.sum(), dtype=torch.float32, device=blank.device)
+        """See forward_backward; all are tensors."""
+        if blank.is_cuda:
+            loss, db, de = forward_backward_cuda(blank, emit, lo, n, u)
+        else:
+            b, e = (x.detach().double().numpy() for x in (blank, emit))
+            loss, db, de = map(torch.from_numpy, forward_backward(b, e, lo.numpy(), n.numpy(), u.numpy()))
+        ctx.save_for_backward(db.to(blank), de.to(emit))
+        return loss.sum().float()
 
     @staticmethod
     def backward(ctx, grad):
@@ -79,34 +110,27 @@ class Lattice(torch.autograd.Function):
 def band_loss(joint, e, d, y, at, n, u, dtype=torch.bfloat16):
     """RNN-T loss per token: e [batch, T, J] encoder, d [batch, U + 1, J] predictor, y [batch, U] tokens, at their frames."""
     B, T, J = e.shape
-    nn = n.numpy()
-    lo = np.zeros((B, T), int)
-    for i, a in enumerate(at):
-        lo[i] = band_start(a, len(a), T)
-        lo[i, nn[i]:] = lo[i, nn[i] - 1]
-    count = torch.from_numpy(lo).to(e.device)[..., None] + torch.arange(BAND, device=e.device)
+    lo = band_start(at, u, T)
+    count = lo[..., None] + torch.arange(BAND, device=e.device)
     inside = count.clamp(max=d.shape[1] - 1)
     flat = (inside + torch.arange(B, device=e.device)[:, None, None] * d.shape[1]).flatten()
     dd = F.embedding(flat, d.to(dtype).flatten(0, 1)).view(B, T, BAND, J)
     z = F.relu(dd + e.to(dtype)[:, :, None])
     logp = F.linear(z, joint.head.weight.to(dtype), joint.head.bias.to(dtype)).float().log_softmax(-1)
     token = F.pad(y, (0, 1)).gather(1, inside.flatten(1)).view(B, T, BAND, 1)
-    loss = Lattice.apply(logp[..., BLANK], logp.gather(-1, token)[..., 0], lo, nn, u.numpy())
+    loss = Lattice.apply(logp[..., BLANK], logp.gather(-1, token)[..., 0], lo, n, u)
     return loss / u.sum().clamp(min=1)
 
 
 def along_path(model, logits, e, d, y, at, n):
     """Cross-entropy of a frame classifier (logits [batch, T, V]) and of the transducer along the one known path."""
     B, T, _ = logits.shape
-    target, state = np.full((B, T), -100), np.zeros((B, T), int)
-    after, where = np.full(tuple(y.shape), -100), np.zeros(tuple(y.shape), int)
-    for i, a in enumerate(at):
-        target[i, :n[i]] = BLANK
-        if len(a):
-            target[i, a] = y[i, :len(a)].numpy()
-            state[i] = np.searchsorted(a, np.arange(T))                     # tokens before frame t
-            after[i, :len(a)], where[i, :len(a)] = BLANK, a
-    target, state, after, where = (torch.from_numpy(x).to(e.device) for x in (target, state, after, where))
+    frame, known = torch.arange(T, device=e.device).expand(B, T).contiguous(), at < NEVER
+    target = torch.where(frame < n[:, None], BLANK, -100)
+    row = torch.arange(B, device=e.device)[:, None].expand_as(at)
+    target[row[known], at[known]] = y[known]
+    state = torch.searchsorted(at, frame)                                   # tokens before a frame
+    after, where = torch.where(known, BLANK, -100), at.where(known, 0)
     weight = torch.ones(BLANK + 1, device=e.device)
     weight[BLANK] = .3
     J = d.shape[-1]

@@ -20,18 +20,17 @@ class Muon(torch.optim.Optimizer):
         """One update; matrices of one shape are orthogonalised together (5 Newton-Schulz rounds)."""
         for g in self.param_groups:
             g["turn"] = (g.get("turn", 0) + 1) % self.EVERY
+            ps = [p for p in g["params"] if p.grad is not None]
+            ms = [self.state[p].setdefault("m", torch.zeros_like(p)) for p in ps]
+            torch._foreach_lerp_(ms, [p.grad for p in ps], 1 - g["momentum"])
+            if g["turn"]:
+                continue
             shapes = {}
-            for p in g["params"]:
-                if p.grad is not None:
-                    shapes.setdefault(tuple(p.flatten(1).shape), []).append(p)
-            for shape, ps in shapes.items():
-                us = []
-                for p in ps:
-                    m = self.state[p].setdefault("m", torch.zeros_like(p))
-                    m.lerp_(p.grad, 1 - g["momentum"])
-                    us.append(p.grad.lerp(m, g["momentum"]).flatten(1))
-                if g["turn"]:
-                    continue
+            for p, m in zip(ps, ms):
+                shapes.setdefault(tuple(p.flatten(1).shape), []).append((p, m))
+            for shape, pairs in shapes.items():
+                ps, ms = zip(*pairs)
+                us = [u.flatten(1) for u in torch._foreach_lerp([p.grad for p in ps], ms, g["momentum"])]
                 x = torch.stack(us)
                 tall = shape[0] > shape[1]
                 x = x.mT if tall else x
@@ -40,9 +39,9 @@ class Muon(torch.optim.Optimizer):
                     a = x @ x.mT
                     x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
                 x = (x.mT if tall else x).float()
-                for p, u in zip(ps, x):
-                    p.mul_(1 - self.EVERY * g["lr"] * g["weight_decay"])
-                    p.add_(u.reshape(p.shape), alpha=-self.EVERY * g["lr"] * .2 * math.sqrt(max(shape)))
+                torch._foreach_mul_(ps, 1 - self.EVERY * g["lr"] * g["weight_decay"])
+                torch._foreach_add_(ps, [u.reshape(p.shape) for p, u in zip(ps, x)],
+                                    alpha=-self.EVERY * g["lr"] * .2 * math.sqrt(max(shape)))
 
 
 def optimizers(model, ctc, lr, muon):

@@ -6,6 +6,7 @@ can be cut or continued: give other numbers and run the same command again, it g
 times of the day instead of steps: on a shared machine nobody knows how many steps an hour holds.
 `--workers 2` runs two processes on one set of weights in shared memory, each on its own batches and optimizer, without
 waiting for each other (on a shared machine one is often held up). Averaged weights (EMA) are what is tested and exported.
+With `--device cuda` speech is made while the GPU trains (live.py), and no shards are read.
 Text alone trains the predictor too (`spelling`): there is far more text than speech, and what is wrong late in a training
 is mostly spelling.
 
@@ -27,6 +28,7 @@ from safetensors.torch import load_file
 
 import augment
 import lattice
+import live
 import opentext
 from evaluate import quick_wer
 from grammar import Sentences
@@ -53,13 +55,10 @@ def align(text, ids, starts, frames):
     if starts is None:
         return None
     out, last = [], -1
-    words = text.split()
-    ends = list(starts[1:]) + ([min(frames * FRAME_MS, starts[-1] + 90 * len(words[-1]) + 80)] if starts else [])
-    for w, s, e in zip(words, starts, ends):
-        n = len(w) + 1                                              # word mark and letters
-        for j in range(n):
-            last = max(int((s + (j + .8) / n * (e - s)) / FRAME_MS), last + 1)
-            out.append(last)
+    end = min(frames * FRAME_MS, starts[-1] + 90 * len(text.split()[-1]) + 80) if starts else 0
+    for ms in live.token_times(text, starts, end):
+        last = max(int(ms / FRAME_MS), last + 1)
+        out.append(last)
     return out if len(out) == len(ids) and (not out or out[-1] < frames) else None
 
 
@@ -124,39 +123,39 @@ def trim(row, rng):
 
 
 def collate(rows, rng, pool, strength):
-    """Rows -> (features [batch, frames, 80], their lengths, tokens [batch, U], alignments, token counts)."""
+    """Rows -> (features [batch, frames, 80], their lengths, tokens [batch, U], their frames, token counts)."""
     # flite's synthetic voices drown in noise long before espeak's
     feats = [augment.change(r[1].float(), r[3][0], rng, (pool, .8 if r[3][1] else .55), strength) for r in rows]
-    y = [torch.tensor(r[0], dtype=torch.long) for r in rows]
-    return (torch.nn.utils.rnn.pad_sequence(feats, batch_first=True), torch.tensor([len(f) for f in feats]),
-            F.pad(torch.nn.utils.rnn.pad_sequence(y, batch_first=True), (0, max(0, 1 - max(map(len, y))))),
-            [r[2] for r in rows], torch.tensor([len(t) for t in y]))
+    u = torch.tensor([len(r[0]) for r in rows])
+
+    def padded(column, fill):
+        return torch.tensor([r[column] + [fill] * (max(1, int(u.max())) - len(r[column])) for r in rows], dtype=torch.long)
+    return (torch.nn.utils.rnn.pad_sequence(feats, batch_first=True), torch.tensor([len(f) for f in feats]), padded(0, 0),
+            padded(2, lattice.NEVER), u)
 
 
 def losses(model, ctc, batch, lookahead, weights):
     """The training loss and its parts for the log; `weights`: (known path, RNN-T, (spelling, its text))."""
     w_align, w_rnnt, (w_text, words) = weights
-    x, n, y, at, u = batch
     dev = next(ctc.parameters()).device
-    h, m = encode(model, x.to(dev), n.to(dev), lookahead)
-    y, m, log = y.to(dev), m.cpu(), {}
+    x, n, y, at, u = (t.to(dev) for t in batch)
+    (h, m), log, total = encode(model, x, n, lookahead), {}, 0.
     d = model.decoder(F.pad(y, (1, 0), value=BLANK))
     e = model.encoder_projector(h)
-    total = 0.
     if w_align or w_rnnt < 1:
         logits = ctc(h)
         c = F.ctc_loss(logits.log_softmax(-1).transpose(0, 1), y, m, u, blank=BLANK, zero_infinity=True, reduction="sum")
         c = c / u.sum().clamp(min=1)
-        total, log["ctc"] = total + (1 - w_rnnt) * c, c.item()
+        total, log["ctc"] = total + (1 - w_rnnt) * c, c.detach()
     if w_align:
-        a = lattice.along_path(model, logits, e, d, y.cpu(), at, m)
-        total, log["path"] = total + w_align * a, a.item()
+        a = lattice.along_path(model, logits, e, d, y, at, m)
+        total, log["path"] = total + w_align * a, a.detach()
     if w_rnnt:
         t = lattice.band_loss(model.joint, e, d, y, at, m, u)
-        total, log["rnnt"] = total + w_rnnt * t, t.item()
+        total, log["rnnt"] = total + w_rnnt * t, t.detach()
     if w_text and w_rnnt:
         s = spelling(model, e, m, words.to(dev))
-        total, log["text"] = total + w_text * s, s.item()
+        total, log["text"] = total + w_text * s, s.detach()
     return total, log
 
 
@@ -167,8 +166,8 @@ def spelling(model, e, n, words):
     Speech Recognition"), with the mean of e [batch, T, J] instead of zeros, so that the joint network works where it does
     with speech. words: token ids [rows, U], -100 where a row is over.
     """
-    inside = torch.arange(e.shape[1], device=e.device) < n.to(e.device)[:, None]
-    mean = e.detach()[inside].mean(0)
+    inside = (torch.arange(e.shape[1], device=e.device) < n.to(e.device)[:, None])[..., None]
+    mean = e.detach().masked_fill(~inside, 0).sum((0, 1)) / inside.sum()
     d = model.decoder(F.pad(words.clamp(min=0), (1, 0), value=BLANK))[:, :-1]
     logits = model.joint.head(F.relu(d + mean))[..., :BLANK]
     return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=-100)
@@ -192,7 +191,7 @@ class Feed:
 
     def __init__(self, a, rank, step):
         self.a, self.rng = a, random.Random(f"{a.seed}/{rank}/{step}")
-        self.known, self.easy, self.hard = set(), [], []
+        self.known, self.easy, self.hard, self.words = set(), [], [], Text(a, rank, step)
         f = a.data / "noise.pt"
         self.pool = torch.load(f) if f.exists() else None
 
@@ -232,8 +231,7 @@ class Keeper:
     def average(self, step):
         """EMA over about 300 steps (fewer at the start); called every few steps."""
         keep = min(.97, step / (step + 40))
-        for p, q in zip(self.ema, self.model.parameters()):
-            p.lerp_(q, 1 - keep)
+        torch._foreach_lerp_(self.ema, list(self.model.parameters()), 1 - keep)
 
     def averaged(self):
         """The model's state dictionary with averaged weights."""
@@ -244,7 +242,7 @@ class Keeper:
     def log(self, step, cpu, log):
         """A line in log.jsonl every 100 steps, with word error rates every --test steps."""
         line = {"step": step, "cpu_s": round(sum(cpu)), "wall_s": round(time.time() - self.wall),
-                **{k: round(v, 4) for k, v in log.items()}}
+                **{k: round(float(v), 4) for k, v in log.items()}}
         if self.test and step // self.a.test > self.last // self.a.test:
             line["wer"] = quick_wer(self.averaged(), self.test)
         self.last = step
@@ -276,18 +274,18 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
     keeper = Keeper(a, model, ctc, ema, counter.value) if rank == 0 else None
     everything = [p for o in opts for g in o.param_groups for p in g["params"]]
     rng, mine, start = random.Random(f"{a.seed}/{rank}/{counter.value}/look"), 0, time.process_time()
-    saved, text = counter.value, Text(a, rank, counter.value)
-    for batch in Feed(a, rank, counter.value)(lambda: counter.value):
-        step = counter.value
-        if now(a, step) >= a.stop:
-            break
+    saved, feed = counter.value, (Feed if a.device == "cpu" else live.Feed)(a, rank, counter.value)
+    stream = feed(lambda: counter.value)
+    batch = next(stream)
+    while now(a, step := counter.value) < a.stop:
         w_rnnt = 0. if step < a.rnnt_from else .8 if step < a.align_until else 1.
-        weights = max(0., 1 - step / a.align_until), w_rnnt, (a.spelling, text() if a.spelling else None)
+        weights = max(0., 1 - step / a.align_until), w_rnnt, (a.spelling, feed.words() if a.spelling else None)
         loss, log = losses(model, ctc, batch, rng.choice(LOOK), weights)
         for p in everything:
             p.grad = None
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_([p for p in everything if p.grad is not None], 5.)
+        batch = next(stream)                                        # a GPU is still busy with the gradients
         if torch.isfinite(norm):
             for o in opts:
                 for g in o.param_groups:
@@ -300,12 +298,13 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
         if keeper and mine % 5 == 0:
             keeper.average(counter.value)
         if keeper and step // 100 > keeper.last // 100:
-            keeper.log(step, cpu, {**log, "norm": float(norm)})
+            keeper.log(step, cpu, {**log, "norm": norm})
         if step - saved >= a.save:
             saved = step
             save([o.state_dict() for o in opts], own)
             if keeper:
                 keeper.checkpoint(counter.value, cpu)
+    stream.close()
     save([o.state_dict() for o in opts], own)
     if keeper:
         keeper.checkpoint(counter.value, cpu)
@@ -332,7 +331,10 @@ def main():
     ap.add_argument("--test", type=int, default=500, help="steps between tests")
     ap.add_argument("--workers", type=int, default=1)
     ap.add_argument("--threads", type=int, default=1)
-    ap.add_argument("--device", default="cpu", help="cpu or cuda (one worker, larger --frames)")
+    ap.add_argument("--device", default="cpu", help="cpu, or cuda with one worker and larger --frames: speech is made live")
+    ap.add_argument("--speakers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that speak, for cuda")
+    ap.add_argument("--pool-hours", type=float, default=300, help="clean speech kept on the GPU; 1 h is 115 MB")
+    ap.add_argument("--chunks", default="/dev/shm/smallest-speech", help="where spoken chunks wait, for cuda")
     ap.add_argument("--seed", type=int, default=0)
     a = ap.parse_args()
     if type(a.stop) is not type(a.decay_from):

@@ -96,6 +96,7 @@ class Flite:
         f.relation_head.restype, f.relation_head.argtypes = v, [v]
         f.item_next.restype, f.item_next.argtypes = v, [v]
         f.ffeature_float.restype, f.ffeature_float.argtypes = ctypes.c_float, [v, s]
+        f.ffeature_string.restype, f.ffeature_string.argtypes = s, [v, s]
         f.delete_utterance.argtypes = [v]
         f.feat_set_float.argtypes = [v, s, ctypes.c_float]
         f.flite_init()
@@ -123,7 +124,8 @@ class Flite:
         rate = w.sample_rate
         starts, it = [], f.relation_head(f.utt_relation(u, b"Word"))
         while it:
-            starts.append(1000 * f.ffeature_float(it, b"R:SylStructure.daughter1.daughter1.R:Segment.p.end"))
+            if not f.ffeature_string(it, b"name").startswith(b"'"):        # "it's" is said as two words
+                starts.append(1000 * f.ffeature_float(it, b"R:SylStructure.daughter1.daughter1.R:Segment.p.end"))
             it = f.item_next(it)
         self.ends, it = [], f.relation_head(f.utt_relation(u, b"Segment"))
         while it:

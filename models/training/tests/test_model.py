@@ -1,6 +1,8 @@
 """The training-time forward pass, the folded input scale, the tokenizer and the band loss against plain references."""
+import ctypes
 import itertools
 import math
+import subprocess
 
 import numpy as np
 import torch
@@ -56,7 +58,8 @@ def test_own_backward_passes():
     y = torch.randn(2, 9, 7, 3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(M.Patches.apply, (y,))
     assert torch.autograd.gradcheck(M.Patches.apply, (y[:, :8],))           # an even number of rows: the last is not seen
-    assert torch.autograd.gradcheck(M.Skew.apply, (torch.randn(1, 2, 4, 7, dtype=torch.double, requires_grad=True),))
+    for more in (0, 1):
+        assert torch.autograd.gradcheck(M.Skew.apply, (torch.randn(1, 2, 4, 7 + more, dtype=torch.double, requires_grad=True),))
 
 
 def all_paths(blank, emit, T, U):
@@ -88,8 +91,43 @@ def test_band_loss_is_the_sum_over_all_paths():
 
 def test_band_follows_the_known_times():
     at = list(range(2, 42))
-    lo = lattice.band_start(at, 40, 60)
-    assert lo[0] == 0 and lo[-1] + lattice.BAND - 1 == 40 and max(np.diff(lo)) <= 1
+    lo = lattice.band_start(torch.tensor([at, [7] + [lattice.NEVER] * 39]), torch.tensor([40, 1]), 60).numpy()
+    assert lo[0, 0] == 0 and lo[0, -1] + lattice.BAND - 1 == 40 and max(np.diff(lo[0])) <= 1
     for t in range(60):
         known = sum(a < t for a in at)
-        assert lo[t] <= known <= lo[t] + lattice.BAND - 1
+        assert lo[0, t] <= known <= lo[0, t] + lattice.BAND - 1
+    assert not lo[1].any()
+
+
+def test_the_gpu_kernel_computes_the_same(tmp_path):
+    """lattice.cu as plain C: this machine need not have a GPU."""
+    before = """#include <math.h>
+#define __global__
+#define __device__
+static struct { int x; } blockIdx, blockDim = {32}, threadIdx;
+"""
+    after = """
+void all(const float *blank, const float *emit, const int *lo, const int *n, const int *u, double *alpha, float *loss, float *db,
+         float *de, int rows, int frames) {
+  for (int i = 0; i < rows; i++) {
+    blockIdx.x = i / 32, threadIdx.x = i % 32;
+    band(blank, emit, lo, n, u, alpha, loss, db, de, rows, frames);
+  }
+}
+"""
+    source, library = tmp_path / "lattice.c", tmp_path / "lattice.so"
+    body = lattice.kernel_source().replace('extern "C" ', "")
+    source.write_text(before + body + after)
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-lm"], check=True)
+    rng, T, n, u = np.random.default_rng(4), 50, np.array([50, 31, 8], np.int32), np.array([40, 20, 0], np.int32)
+    at = np.full((3, 40), lattice.NEVER)
+    for i, k in enumerate(u):
+        at[i, :k] = np.sort(rng.choice(n[i] - 4, k, replace=False)) + 1
+    lo = lattice.band_start(torch.from_numpy(at), torch.from_numpy(u), T).numpy().astype(np.int32)
+    blank, emit = (-rng.random((3, T, 14), np.float32) * 6 for _ in range(2))
+    alpha, loss, db, de = np.zeros((3, T, 14)), np.zeros(3, np.float32), np.zeros((3, T, 14), np.float32), np.zeros((3, T, 14), np.float32)
+    pointers = [x.ctypes.data_as(ctypes.c_void_p) for x in (blank, emit, lo, n, u, alpha, loss, db, de)]
+    ctypes.CDLL(str(library)).all(*pointers, 3, T)
+    wanted = lattice.forward_backward(blank.astype(float), emit.astype(float), lo, n, u)
+    for got, want in zip((loss, db, de), wanted):
+        assert np.abs(got - want).max() < 1e-4

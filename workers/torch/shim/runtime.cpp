@@ -1,6 +1,7 @@
 // Process-wide matters: the last error of this thread, inference mode, opening CUDA at run time.
 #include "shim.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
@@ -56,6 +57,10 @@ int smallest_open_library(const char* path) {
   smallest::last_error = message == nullptr ? "unknown error" : message;
   return 1;
 }
+
+// Convolutions in fp32 are computed in fp32 on a GPU too: cuDNN may round their inputs to TF32 otherwise, which is three
+// digits less than the parity that is promised. Matrix products are exact by default.
+void smallest_exact_convolutions() { at::globalContext().setAllowTF32CuDNN(false); }
 
 // The folder-qualified path of the libtorch_cpu.so in use, or an empty string.
 const char* smallest_library_path() {

@@ -86,6 +86,7 @@ fn open_cuda() -> Result<Device, String> {
         })?;
         ffi::open_library(&path)?;
     }
+    ffi::exact_convolutions();
     if tch::Cuda::device_count() > 0 { Ok(Device::Cuda(0)) } else { Err("no CUDA device answers".into()) }
 }
 

@@ -16,6 +16,7 @@ unsafe extern "C" {
     fn smallest_keep_memory();
     fn smallest_advise_huge(tensor: *const C_tensor);
     fn smallest_open_library(path: *const c_char) -> i32;
+    fn smallest_exact_convolutions();
     fn smallest_library_path() -> *const c_char;
     fn smallest_linear_pack(weight: *const C_tensor, rows: i64) -> *mut C_tensor;
     fn smallest_linear(
@@ -128,6 +129,12 @@ impl Drop for InferenceMode {
 pub(crate) fn keep_memory() {
     // SAFETY: sets allocator options; may be called at any time, from any thread.
     unsafe { smallest_keep_memory() }
+}
+
+/// Lets no GPU library round the inputs of fp32 convolutions to TF32.
+pub(crate) fn exact_convolutions() {
+    // SAFETY: sets a flag of libtorch's global context; may be called at any time, from any thread.
+    unsafe { smallest_exact_convolutions() }
 }
 
 /// A CPU tensor with large pages where the system gives them; its numbers are whatever the memory held.

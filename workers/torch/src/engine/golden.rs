@@ -50,6 +50,9 @@ struct Golden {
 /// the tolerance itself is kept then. Without it the committed files count, which may come from another CPU model.
 const ANSWERED_HERE: &str = "GOLDEN_ANSWERED_HERE";
 
+/// Where the engine runs: `cpu` unless this is set, to `cuda` on a machine with a GPU.
+const DEVICE: &str = "GOLDEN_DEVICE";
+
 /// What an engine gives for one recording.
 struct Heard {
     mels: Tensor,
@@ -77,7 +80,7 @@ impl Golden {
     fn engine(&self, plain: bool) -> TorchEngine {
         let options = LoadOptions {
             slots: Some(6),
-            device: DeviceChoice::Cpu,
+            device: device(),
             threads: Some(1),
             plain,
             ..LoadOptions::default()
@@ -145,9 +148,13 @@ fn close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
     assert_eq!(got.size(), want.size(), "{what}");
     let tolerance = tolerance * if answered_here() { 1.0 } else { OTHER_CPU };
     if want.numel() > 0 {
-        let difference = (got.to_kind(Kind::Float) - want).abs().max().double_value(&[]);
+        let difference = (got.to_device(Device::Cpu).to_kind(Kind::Float) - want).abs().max().double_value(&[]);
         assert!(difference <= tolerance, "{what} differs by {difference:.1e}, allowed is {tolerance:.0e}");
     }
+}
+
+fn device() -> DeviceChoice {
+    std::env::var(DEVICE).map_or(DeviceChoice::Cpu, |name| name.parse().unwrap())
 }
 
 fn answered_here() -> bool {
@@ -169,7 +176,7 @@ fn close_features(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
     let below_loudest = want.amax([-1].as_slice(), true) - want;
     let rounding = if answered_here() { 0.0 } else { ROUNDING };
     let allowed = (below_loudest * 0.5).exp() * rounding + tolerance;
-    let difference = (got.to_kind(Kind::Float) - want).abs();
+    let difference = (got.to_device(Device::Cpu).to_kind(Kind::Float) - want).abs();
     let excess = (&difference - allowed).max().double_value(&[]);
     let most = difference.max().double_value(&[]);
     assert!(excess <= 0.0, "{what} differs by up to {most:.1e}, {excess:.1e} beyond what is allowed");
@@ -230,7 +237,7 @@ fn check_case(engine: &mut TorchEngine, golden: &Golden, case: &Case) {
     }
 }
 
-/// Every case of a model, by the CPU kernels and by the plain operations that a GPU runs.
+/// Every case of a model, by the CPU kernels and by the plain operations that a GPU runs; on a GPU both are the latter.
 fn check_model(name: &str) {
     let golden = golden(name);
     for plain in [false, true] {
@@ -290,6 +297,7 @@ fn bf16_stays_near_fp32() {
     let golden = golden("tiny-4x");
     let options = LoadOptions {
         precision: Precision::Bf16,
+        device: device(),
         slots: Some(2),
         threads: Some(1),
         ..LoadOptions::default()

@@ -79,8 +79,8 @@ class Channel:
         cepstrum = torch.fft.irfft(log, VOICE_FFT)
         cepstrum[..., 33:VOICE_FFT - 32] = 0
         smooth = torch.fft.rfft(cepstrum).real
-        tract = torch.where(played > 1.2, self.uniform(-.1, .28, rows) - played.log(), self.uniform(-.22, .24, rows))
-        factor = (tract[:, None] + self.curve(rows, 5, bins, -.07, .07)).exp()
+        tract = torch.where(played > 1.2, self.uniform(-.06, .3, rows) - played.log(), self.uniform(-.22, .24, rows))
+        factor = (tract[:, None] + self.curve(rows, 6, bins, -.1, .1)).exp()
         at = (torch.arange(bins, device=self.device) / factor).clamp(max=bins - 1.001)
         low = at.long()[:, None].expand(-1, z.shape[1], -1)
         part = (at - at.floor())[:, None]
@@ -147,6 +147,9 @@ class Channel:
         warp = torch.where(self.some(.2, rows)[:, None, None], self.warps[pick], torch.eye(mel, device=self.device))
         f = f @ warp
         f = f + DB * (self.curve(rows, 6, mel, -7, 7) * self.some(.4, rows)[:, None])[:, None]
+        low, high = self.uniform(60, 300, rows, 1), self.uniform(5000, 8000, rows, 1)          # voices end where they like
+        f = f - (6 * (1 - self.centres / low).clamp(min=0) * self.some(.3, rows)[:, None])[:, None]
+        f = f - (20 * (self.centres / high - 1).clamp(min=0) * self.some(.3, rows)[:, None])[:, None]
         mean = f.mean(2, keepdim=True)
         sharp = torch.where(self.some(.3, rows), self.uniform(.8, 1.35, rows), 1.)[:, None, None]
         f = (mean + (f - mean) * sharp).clamp(min=FLOOR)

@@ -46,9 +46,9 @@ def export(checkpoint, out, weights):
         NemotronAsrStreamingFeatureExtractor(), AutoTokenizer.from_pretrained(out),
         supported_num_lookahead_tokens=LOOKAHEADS, default_num_lookahead_tokens=6)
     processor.save_pretrained(out)
-    keep = {k: v for k, v in s["args"].items() if k not in ("data", "run", "save", "test")}
+    keep = {k: v for k, v in s["args"].items() if k not in ("data", "run", "save", "test", "chunks", "gpu_before")}
     (out / "training.json").write_text(json.dumps(
-        {"steps": s["step"], "cpu_seconds": round(s["cpu"]), "weights": weights, "arguments": keep}, indent=2) + "\n")
+        {"steps": s["step"], "cpu_seconds": round(s["cpu"]), "gpu_seconds": round(s.get("gpu", 0.)), "weights": weights, "arguments": keep}, indent=2) + "\n")
     return s
 
 

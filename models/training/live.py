@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+import zlib
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -39,18 +40,20 @@ def token_times(text, starts, end):
     return out
 
 
-def spoken(r, text, voice, espeak, flite):
+def spoken(r, text, voice, synthesizers, women=.25):
     """Clean speech in a voice: (float32 [samples] at 16 kHz, token times in ms, pace) or None where word times are missing.
 
-    All trained flite voices are men. A quarter of their speech is slow and waits to be played `pace` times as fast, with a
-    woman's pitch and, by Channel.voice, her vocal tract; half is plain, because plain voices are what is asked for.
+    All trained flite voices are men. A share `women` of their speech is slow and waits to be played `pace` times as fast, with a
+    woman's pitch and, by Channel.voice, her vocal tract; two thirds of the rest are plain, because plain voices are what is
+    asked for.
     """
+    espeak, flite = synthesizers
     pace = 1.
     if voice in FLITE:
         kind = r.random()
-        pace = r.uniform(1.3, 1.8) if kind > .75 else 1.
-        x, rate, starts = flite(text, voice, *((r.uniform(.93, 1.1), 1.) if kind < .5 else
-                                               (pace * r.uniform(.85, 1.25), r.uniform(.85, 1.7 / pace ** .8))))
+        pace = r.uniform(1.3, 1.8) if kind > 1 - women else 1.
+        x, rate, starts = flite(text, voice, *((r.uniform(.93, 1.1), 1.) if kind < (1 - women) * 2 / 3 else
+                                               (pace * r.uniform(.85, 1.25), r.uniform(.85, 1.9 / pace ** .8))))
     else:
         x, rate, starts = espeak(text, voice, r.randint(130, 225), r.randint(20, 80), r.randint(20, 80))
     if not starts:
@@ -65,12 +68,12 @@ def speak_on(rank, a, folder):
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sentences = Sentences(*opentext.load(a.data.parent / "text" / "open.txt"))
-    espeak, flite, r, parent = Espeak(), Flite(), random.Random(f"{a.seed}/{rank}/speech"), os.getppid()
+    synthesizers, r, parent = (Espeak(), Flite()), random.Random(f"{a.seed}/{rank}/speech"), os.getppid()
     for k in range(1_000_000):
         rows = []
         while len(rows) < CHUNK:
             text = sentences(r)
-            row = spoken(r, text, voice_for(r), espeak, flite)
+            row = spoken(r, text, voice_for(r), synthesizers, a.women)
             if row and SHORTEST < len(row[0]) / row[2] < LONGEST and np.abs(row[0]).max() > .01:
                 rows.append((tokens(text), *row))
         write(rows, folder / f"{rank}_{k:06d}")
@@ -143,14 +146,14 @@ class Feed:
     def __init__(self, a, rank, step):
         from channel import Channel
         self.a, self.rng = a, np.random.default_rng([a.seed, rank, step])
-        self.channel = Channel(a.device, a.seed * 1000 + step % 1000, a.augment)
-        self.pool, self.folder = Pool(a.device, a.pool_hours), Path(a.chunks)
+        self.channel = Channel(a.device, zlib.crc32(f"{a.seed}/{rank}/{step}".encode()), a.augment)
+        self.pool, self.folder = Pool(a.device, a.pool_hours), Path(a.chunks) / str(rank)
         self.folder.mkdir(parents=True, exist_ok=True)
         sentences, r = Sentences(*opentext.load(a.data.parent / "text" / "open.txt")), random.Random(f"{a.seed}/{step}/text")
         text = [torch.tensor(tokens(sentences(r)), dtype=torch.int16) for _ in range(TEXTS)]
         self.text = torch.nn.utils.rnn.pad_sequence(text, batch_first=True, padding_value=-100).to(a.device)
         context = get_context("spawn")
-        self.speakers = [context.Process(target=speak_on, args=(f"{step}-{i}", a, self.folder), daemon=True)
+        self.speakers = [context.Process(target=speak_on, args=(f"{rank}-{step}-{i}", a, self.folder), daemon=True)
                          for i in range(a.speakers)]
 
     def words(self):

@@ -5,7 +5,8 @@
 #   models/training/run.sh --smoke    the same steps on tiny data in a temporary folder (under 2 minutes), to prove they work
 #
 # Environment: PYTHON (with requirements.txt installed), SMALLEST_CACHE (default ~/.cache/smallest), WORKERS (2), SHARDS (36),
-# EASY_SHARDS (8), STOP and DECAY_FROM (steps), DEVICE (cpu or cuda; cuda: one worker and FRAMES=100000).
+# EASY_SHARDS (8), STOP and DECAY_FROM (steps), DEVICE (cpu or cuda). With cuda one worker trains on batches of FRAMES (100000)
+# and the other cores speak meanwhile: no shards are made.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -47,11 +48,15 @@ fi
 
 out=$(cd .. && pwd)/demo-asr
 workers=${WORKERS:-2}
-[ "${DEVICE:-cpu}" = cpu ] || workers=1
 "$python" make_data.py --test
-"$python" make_data.py --easy --shards "${EASY_SHARDS:-8}"
-"$python" make_data.py --shards "${SHARDS:-36}"
-"$python" train.py --workers "$workers" --device "${DEVICE:-cpu}" --frames "${FRAMES:-5000}" \
+if [ "${DEVICE:-cpu}" = cpu ]; then
+    frames=5000
+    "$python" make_data.py --easy --shards "${EASY_SHARDS:-8}"
+    "$python" make_data.py --shards "${SHARDS:-36}"
+else
+    workers=1 frames=100000
+fi
+"$python" train.py --workers "$workers" --device "${DEVICE:-cpu}" --frames "${FRAMES:-$frames}" \
     --stop "${STOP:-12000}" --decay-from "${DECAY_FROM:-9000}"
 "$python" export.py --out "$out"
 "$python" samples.py --model "$out"

@@ -6,7 +6,7 @@ can be cut or continued: give other numbers and run the same command again, it g
 times of the day instead of steps: on a shared machine nobody knows how many steps an hour holds.
 `--workers 2` runs two processes on one set of weights in shared memory, each on its own batches and optimizer, without
 waiting for each other (on a shared machine one is often held up). Averaged weights (EMA) are what is tested and exported.
-With `--device cuda` speech is made while the GPU trains (live.py), and no shards are read.
+With `--live`, and on a GPU, speech is made meanwhile (live.py), and no shards are read.
 Text alone trains the predictor too (`spelling`): there is far more text than speech, and what is wrong late in a training
 is mostly spelling.
 
@@ -251,10 +251,11 @@ class Keeper:
             f.write(json.dumps(line) + "\n")
 
     def checkpoint(self, step, cpu):
-        """Everything that is needed to go on or to export."""
+        """Everything that is needed to go on or to export; `gpu` = seconds with the GPU in hand, speech made meanwhile."""
         args = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.a).items()}
         save({"model": {k: v.clone() for k, v in self.model.state_dict().items()}, "averaged": self.averaged(),
-              "ctc": self.ctc.state_dict(), "ema": self.ema, "step": step, "cpu": sum(cpu), "args": args},
+              "ctc": self.ctc.state_dict(), "ema": self.ema, "step": step, "cpu": sum(cpu), "args": args,
+              "gpu": self.a.gpu_before + (time.time() - self.wall if self.a.device != "cpu" else 0.)},
              self.a.run / "checkpoint.pt")
 
 
@@ -274,7 +275,7 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
     keeper = Keeper(a, model, ctc, ema, counter.value) if rank == 0 else None
     everything = [p for o in opts for g in o.param_groups for p in g["params"]]
     rng, mine, start = random.Random(f"{a.seed}/{rank}/{counter.value}/look"), 0, time.process_time()
-    saved, feed = counter.value, (Feed if a.device == "cpu" else live.Feed)(a, rank, counter.value)
+    saved, feed = counter.value, (live.Feed if a.live else Feed)(a, rank, counter.value)
     stream = feed(lambda: counter.value)
     batch = next(stream)
     while now(a, step := counter.value) < a.stop:
@@ -294,7 +295,7 @@ def work(rank, a, model, ctc, ema, counter, cpu, base):
         with counter.get_lock():
             counter.value += 1
         mine += 1
-        cpu[rank] = base * (rank == 0) + time.process_time() - start
+        cpu[rank] = base * (rank == 0) + (time.process_time() - start if a.device == "cpu" else 0.)
         if keeper and mine % 5 == 0:
             keeper.average(counter.value)
         if keeper and step // 100 > keeper.last // 100:
@@ -332,11 +333,14 @@ def main():
     ap.add_argument("--workers", type=int, default=1)
     ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--device", default="cpu", help="cpu, or cuda with one worker and larger --frames: speech is made live")
-    ap.add_argument("--speakers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that speak, for cuda")
-    ap.add_argument("--pool-hours", type=float, default=300, help="clean speech kept on the GPU; 1 h is 115 MB")
-    ap.add_argument("--chunks", default="/dev/shm/smallest-speech", help="where spoken chunks wait, for cuda")
+    ap.add_argument("--live", action="store_true", help="speech is made while it trains, on a CPU too; always with cuda")
+    ap.add_argument("--women", type=float, default=.25, help="share of flite's speech that is changed towards women, for --live")
+    ap.add_argument("--speakers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that speak, for --live")
+    ap.add_argument("--pool-hours", type=float, default=300, help="clean speech kept; 1 h is 115 MB")
+    ap.add_argument("--chunks", default="/dev/shm/smallest-speech", help="where spoken chunks wait")
     ap.add_argument("--seed", type=int, default=0)
     a = ap.parse_args()
+    a.live = a.live or a.device != "cpu"
     if type(a.stop) is not type(a.decay_from):
         ap.error("--stop and --decay-from must both be steps or both be times")
     a.run.mkdir(parents=True, exist_ok=True)
@@ -345,16 +349,17 @@ def main():
     model, step, used = build().to(a.device), 0, 0.
     ctc = torch.nn.Linear(model.config.encoder_config.hidden_size, BLANK + 1).to(a.device)
     ema = [p.detach().clone() for p in model.parameters()]
-    ck = a.run / "checkpoint.pt"
+    ck, a.gpu_before = a.run / "checkpoint.pt", 0.
     if ck.exists():
         s = torch.load(ck, map_location=a.device)
         model.load_state_dict(s["model"])
         ctc.load_state_dict(s["ctc"])
-        ema, step, used = s["ema"], s["step"], s["cpu"]
+        ema, step, used, a.gpu_before = s["ema"], s["step"], s["cpu"], s.get("gpu", 0.)
     elif a.from_model:
         model.load_state_dict(unfold_input(load_file(a.from_model / "model.safetensors", a.device)))
         run = json.loads((a.from_model / "training.json").read_text())
         ema, step, used = [p.detach().clone() for p in model.parameters()], run["steps"], run["cpu_seconds"]
+        a.gpu_before = run.get("gpu_seconds", 0.)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, start at step {step}", flush=True)
     counter, cpu = mp.get_context("spawn").Value("l", step), mp.get_context("spawn").Array("d", a.workers)
     note_pids(a.run.parent, [os.getpid()])

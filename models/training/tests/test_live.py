@@ -34,7 +34,7 @@ def feed(tmp_path, monkeypatch):
     args = argparse.Namespace(seed=1, device="cpu", pool_hours=.01, chunks=tmp_path / "chunks", speakers=0, augment=0., frames=600,
                               data=tmp_path / "data", spelling_rows=3)
     feed = live.Feed(args, 0, 0)
-    rows = chunk(tmp_path / "chunks" / "a", ["go on", "stop", "it's half past nine", "a b"])
+    rows = chunk(tmp_path / "chunks" / "0" / "a", ["go on", "stop", "it's half past nine", "a b"])
     feed.look()
     return feed, rows
 
@@ -51,7 +51,7 @@ def test_a_chunk_goes_into_the_pool_once(feed):
 def test_a_full_pool_takes_nothing_more(feed, tmp_path):
     feed, _ = feed
     feed.pool.audio = feed.pool.audio[:feed.pool.used + 10]
-    chunk(tmp_path / "chunks" / "b", ["go on"])
+    chunk(tmp_path / "chunks" / "0" / "b", ["go on"])
     before = feed.pool.used
     feed.look()
     assert feed.pool.used == before and not list(feed.folder.iterdir())
@@ -142,9 +142,9 @@ def test_spoken_words_have_times():
 
         def __call__(self, text, voice, *how):
             return np.ones(32000, np.float32) * .1, 16000, [0., 900.] if len(text.split()) == 2 else None
-    x, times, pace = live.spoken(random.Random(1), "go on", "kal", None, Says())
+    x, times, pace = live.spoken(random.Random(1), "go on", "kal", (None, Says()))
     assert 32000 <= len(x) < 33000 and len(times) == 6 and times == sorted(times) and times[3] > 900 and 1 <= pace < 1.8
-    assert live.spoken(random.Random(1), "go", "kal", None, Says()) is None
+    assert live.spoken(random.Random(1), "go", "kal", (None, Says())) is None
 
 
 def test_one_step_on_live_speech(feed, tmp_path):
@@ -176,7 +176,7 @@ def test_a_process_speaks_until_it_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(live.signal, "signal", lambda *_: None)
     parents = iter([1, 1, 2])
     monkeypatch.setattr(live.os, "getppid", lambda: next(parents))
-    live.speak_on("0-1", argparse.Namespace(seed=1, data=tmp_path / "data"), tmp_path)
+    live.speak_on("0-1", argparse.Namespace(seed=1, data=tmp_path / "data", women=.25), tmp_path)
     chunks = sorted(tmp_path.glob("*.npz"))
     assert [f.name for f in chunks] == ["0-1_000000.npz", "0-1_000001.npz"]
     with np.load(chunks[0]) as c:

@@ -149,12 +149,20 @@ fn close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
     let tolerance = tolerance * if answered_here() { 1.0 } else { OTHER_CPU };
     if want.numel() > 0 {
         let difference = (got.to_device(Device::Cpu).to_kind(Kind::Float) - want).abs().max().double_value(&[]);
+        show(what, difference);
         assert!(difference <= tolerance, "{what} differs by {difference:.1e}, allowed is {tolerance:.0e}");
     }
 }
 
 fn device() -> DeviceChoice {
     std::env::var(DEVICE).map_or(DeviceChoice::Cpu, |name| name.parse().unwrap())
+}
+
+/// On another device than the files come from, people want to see how far it is (`--nocapture`).
+fn show(what: &str, difference: f64) {
+    if std::env::var_os(DEVICE).is_some() {
+        println!("differs by {difference:.1e}: {what}");
+    }
 }
 
 fn answered_here() -> bool {
@@ -179,6 +187,7 @@ fn close_features(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
     let difference = (got.to_device(Device::Cpu).to_kind(Kind::Float) - want).abs();
     let excess = (&difference - allowed).max().double_value(&[]);
     let most = difference.max().double_value(&[]);
+    show(what, most);
     assert!(excess <= 0.0, "{what} differs by up to {most:.1e}, {excess:.1e} beyond what is allowed");
 }
 

@@ -112,14 +112,24 @@ fn blank_outside(rows: &[FeatureRow<'_>], frames: usize, mel: &Tensor) -> Result
 /// `y[n] = x[n] − c·x[n−1]` over history and samples; zero after the end. The history's first sample only feeds
 /// the second, so `target` starts there.
 fn emphasize(row: &FeatureRow<'_>, coefficient: f32, target: &mut [f32]) {
-    let mut previous = 0.0;
-    let audio = row.history.iter().chain(row.samples);
-    for (index, &sample) in audio.enumerate() {
-        let value = f32::from(sample) / FULL_SCALE;
-        if let Some(place) = index.checked_sub(1).and_then(|place| target.get_mut(place)) {
-            *place = value - coefficient * previous;
+    let value = |sample: i16| f32::from(sample) / FULL_SCALE;
+    let between = |before: i16, sample: i16| value(sample) - coefficient * value(before);
+    let (mut free, mut last) = (target, None);
+    for part in [row.history, row.samples] {
+        // Where two parts meet one by one, within a part in one sweep that the compiler makes vectors of.
+        if let Some((before, &sample)) = last.zip(part.first())
+            && let Some((place, rest)) = std::mem::take(&mut free).split_first_mut()
+        {
+            *place = between(before, sample);
+            free = rest;
         }
-        previous = value;
+        let pairs = part.len().saturating_sub(1).min(free.len());
+        let (places, rest) = std::mem::take(&mut free).split_at_mut(pairs);
+        for (place, pair) in places.iter_mut().zip(part.windows(2)) {
+            *place = between(pair[0], pair[1]);
+        }
+        free = rest;
+        last = part.last().copied().or(last);
     }
 }
 

@@ -35,6 +35,10 @@ cluster: build ## Starts a throw-away Kubernetes with the whole service in it, a
 test: ## Runs every test: format, lints, invariants, unit, parity with the reference, whole path
 	@tools/test.sh
 
+.PHONY: test-gpu
+test-gpu: setup ## Runs the tests of parity with the reference on a CUDA GPU, and shows how far each answer is
+	@GOLDEN_DEVICE=cuda $(CARGO) test --locked --workspace --features workers-run/torch --lib engine::golden -- --nocapture
+
 .PHONY: invariants
 invariants: ## Checks the architecture's invariants (ARCHITECTURE.md)
 	@tools/invariants.sh

@@ -5,6 +5,9 @@
 #   tools/setup.sh --train    also what `make train-demo-asr` needs (speech synthesizers)
 #   tools/setup.sh --cluster  also what a throw-away Kubernetes needs (tools/cluster.sh, tools/images.sh)
 #
+# Where the machine has an NVIDIA GPU, its part of libtorch is fetched too (about 4 GB, once): a GPU is used when there
+# is one. SMALLEST_CUDA=no leaves it out, and the service runs on the CPU.
+#
 # Debian packages are installed as root or through password-less sudo; otherwise the script says which
 # command is missing, how to install it, and stops with exit status 1. Nothing else is changed outside
 # the checkout and ${SMALLEST_CACHE:-$HOME/.cache/smallest}, where libtorch goes (tools/libtorch.sh).
@@ -25,7 +28,7 @@ case "${1:-}" in
     needs+=" modprobe:kmod ip:iproute2 setpriv:util-linux openssl:openssl curl:curl buildah:buildah debootstrap:debootstrap"
     needs+=" /usr/lib/cni/bridge:containernetworking-plugins" ;;
   --train) libraries="libespeak-ng.so.1:libespeak-ng1 libespeak-ng.so.1:espeak-ng-data libflite.so.1:libflite1" ;;
-  -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) die "unknown argument '$1'; the options are --train and --cluster" ;;
 esac
 
@@ -87,5 +90,12 @@ if [ "${1:-}" = --cluster ]; then
   say "$(go version | cut -d' ' -f1-3), containerd $(containerd --version | awk '{ print $3 }')"
 fi
 
-tools/libtorch.sh >/dev/null
+# The device files that the kernel driver makes; the folder is named by tests alone.
+devices="${SMALLEST_DEVICES:-/dev}"
+if [ "${SMALLEST_CUDA:-yes}" != no ] && { [ -e "$devices/nvidia0" ] || [ -e "$devices/nvidiactl" ]; }; then
+  say "this machine has an NVIDIA GPU: its libraries are needed too, about 4 GB once (SMALLEST_CUDA=no leaves them out)"
+  tools/libtorch.sh --cuda >/dev/null || die "failed to get the GPU's libraries; SMALLEST_CUDA=no does without them, on the CPU"
+else
+  tools/libtorch.sh >/dev/null
+fi
 say "ready"

@@ -72,5 +72,27 @@ expect 'packages that cannot be had' 1 'E: no network' "setup: apt-get could not
 machine; present cc c++ make git redis-server python3
 expect 'everything but Rust' 1 'setup: Debian packages: nothing to install' 'setup: cargo is missing: install Rust' 'https://rustup.rs'
 
+# A machine with everything: the script in a checkout of its own, whose libtorch.sh only writes down what it was told.
+mkdir -p "$box/checkout/tools" "$box/gpu" "$box/no-gpu"
+cp tools/setup.sh "$box/checkout/tools/"
+: >"$box/gpu/nvidia0"
+printf '#!/bin/bash\necho "libtorch.sh $*" >>"$TOLD"\n' >"$box/checkout/tools/libtorch.sh"
+chmod +x "$box/checkout/tools/libtorch.sh"
+# complete NAME DEVICES CUDA TOLD: the set-up of a complete machine succeeds, and libtorch.sh is told this.
+complete() {
+  local said
+  machine; present cc c++ make git redis-server python3 cargo
+  if said="$(env -i HOME="$box" PATH="$box/bin" TOLD="$box/told" SMALLEST_DEVICES="$2" SMALLEST_CUDA="$3" \
+    bash "$box/checkout/tools/setup.sh" 2>&1)" && [ "$(cat "$box/told")" = "$4" ]; then
+    passed=$((passed + 1))
+    return
+  fi
+  failed=$((failed + 1))
+  printf 'FAILED  %s: libtorch.sh was told:\n%s\nsaid:\n%s\n' "$1" "$(cat "$box/told")" "$said"
+}
+complete 'no GPU' "$box/no-gpu" '' 'libtorch.sh '
+complete 'a GPU' "$box/gpu" '' 'libtorch.sh --cuda'
+complete 'a GPU that is not wanted' "$box/gpu" no 'libtorch.sh '
+
 printf '%d passed, %d failed in %ds\n' "$passed" "$failed" "$SECONDS"
 [ "$failed" = 0 ]

@@ -52,13 +52,17 @@ models.asrModelUrl: is needed, or models.ttsModelUrl: the model to serve
 models.{{ $kind }}ModelUrl: {{ trim . }} is one file; name the folder of a model in Hugging Face layout (config.json, model.safetensors, tokenizer.json)
 {{- end }}
 {{- end }}
-{{- if gt (len $urls) 3 }}
-models.{{ $kind }}ModelUrl: names {{ len $urls }} models; one deployment serves at most 3
+{{- /* The operator says so too, but only in a condition, once the release counts as installed. */}}
+{{- $own := dig $kind "models" list $.Values.spec }}
+{{- if gt (len $urls) 1 }}
+models.{{ $kind }}ModelUrl: names {{ len $urls }} models; one deployment serves one of each kind: give each model a release of its own
+{{- else if gt (len $own) 1 }}
+spec.{{ $kind }}.models: names {{ len $own }} models; one deployment serves one of each kind: give each model a release of its own
 {{- end }}
 {{- if and $url (not $sha256) }}
 models.{{ $kind }}ModelSha256: is needed with models.{{ $kind }}ModelUrl; `smallest model digest FOLDER` prints it, and so does `sha256sum config.json model.safetensors tokenizer.json | sha256sum` in the model's folder
-{{- else if and $url (ne (len $urls) (len (splitList "," $sha256))) }}
-models.{{ $kind }}ModelSha256: has {{ len (splitList "," $sha256) }} digests for the {{ len $urls }} models of models.{{ $kind }}ModelUrl; give one each, in the same order, parted by commas
+{{- else if and $url (gt (len (splitList "," $sha256)) 1) }}
+models.{{ $kind }}ModelSha256: has {{ len (splitList "," $sha256) }} digests; one deployment serves one model of each kind: give the digest of that model alone
 {{- end }}
 {{- end }}
 {{- end }}

@@ -68,15 +68,11 @@ auth:
 {{- $kind := index . 1 -}}
 {{- $values := get $root.Values (index . 2) -}}
 {{- $default := index . 3 -}}
-{{- $names := compact (splitList "," $values.modelName) -}}
-{{- $digests := splitList "," (get $root.Values.models (printf "%sModelSha256" $kind)) -}}
 {{- with get $root.Values.models (printf "%sModelUrl" $kind) }}
 models:
-{{- range $at, $url := splitList "," . }}
-  - name: {{ if lt $at (len $names) }}{{ index $names $at | trim }}{{ else if $at }}{{ $default }}-{{ add1 $at }}{{ else }}{{ $default }}{{ end }}
-    url: {{ trim $url | quote }}
-    sha256: {{ index $digests $at | trim | trimPrefix "sha256:" | quote }}
-{{- end }}
+  - name: {{ $values.modelName | default $default | trim }}
+    url: {{ trim . | quote }}
+    sha256: {{ get $root.Values.models (printf "%sModelSha256" $kind) | trim | trimPrefix "sha256:" | quote }}
 {{- end }}
 {{- if eq $kind "asr" }}
 {{- with include "smallest.efsClaim" $root }}

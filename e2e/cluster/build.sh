@@ -65,10 +65,10 @@ one_program_image() {
   buildah "${storage[@]}" push "smallest.test/$1:1" "oci-archive:$3:smallest.test/$1:1"
 }
 
+require_host # what cannot run here need not be built
 for command in go cc buildah; do
   command -v "$command" >/dev/null || die "$command is missing; tools/setup.sh --cluster installs it, or says how"
 done
-require_host # what cannot run here need not be built
 mkdir -p "$cluster_bin" "$cluster_images"
 # Two builds at once would do everything twice.
 exec 9>"$cluster_cache/lock"

@@ -10,6 +10,8 @@ require_host() {
   local command missing="" reason
   [ "$(uname -s)" = Linux ] || cannot "this is not Linux"
   [ "$(id -u)" = 0 ] || cannot "it takes root to make namespaces, mounts and cgroups"
+  [ -e "$cluster_cache/complete" ] || command -v go >/dev/null ||
+    cannot "Kubernetes has to be built first, and Go is missing: install Go 1.24 or newer from https://go.dev/dl"
   for command in containerd runc ctr nft iptables conntrack ip unshare setpriv openssl curl; do
     command -v "$command" >/dev/null || missing+=" $command"
   done

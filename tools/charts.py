@@ -22,6 +22,9 @@ DEFINITION = "smallestdeployments.yaml"
 # Release and namespace that the cases are rendered for.
 RELEASES = {"smallest-operator": ("smallest", "smallest-system"), "smallest": ("voice", "speech")}
 
+# Namespace of the dry run: where the operator is installed already, its selectors could not be changed.
+DRY_RUN = "smallest-dry-run"
+
 # The oldest Kubernetes that the charts take.
 OLDEST = "1.29.0"
 
@@ -70,9 +73,10 @@ def with_notes(chart: str, folder: pathlib.Path) -> pathlib.Path:
     return copy
 
 
-def render(chart: str, values: pathlib.Path) -> tuple[list[str], str, str]:
-    """Documents, notes and error of a chart with a file of values."""
-    release, namespace = RELEASES[chart]
+def render(chart: str, values: pathlib.Path, namespace: str = "") -> tuple[list[str], str, str]:
+    """Documents, notes and error of a chart with a file of values, in the cases' namespace or another one."""
+    release = RELEASES[chart][0]
+    namespace = namespace or RELEASES[chart][1]
     with tempfile.TemporaryDirectory() as folder:
         copy = with_notes(chart, pathlib.Path(folder))
         done = helm("template", release, str(copy), "--namespace", namespace, "--values", str(values),
@@ -227,34 +231,38 @@ def dry_run() -> None:
     kinds = {line.split()[-1] for line in resources.stdout.splitlines() if line.strip()}
     if "SmallestDeployment" not in kinds:
         sys.exit("charts: install the definition first: kubectl apply --server-side -f crds/generated")
+    variants = {}
+    for chart in RELEASES:
+        for folder in cases(chart):
+            if not (folder / "expected-error.txt").exists():
+                manifest, _, error = render(chart, folder / "values.yaml", DRY_RUN)
+                check(f"{chart}: {folder.name} renders", error)
+                variants[f"{chart}: {folder.name}"] = manifest
     made = []
     try:
         # Objects of a namespace can be checked only where there is one.
-        for namespace in sorted({namespace for _, namespace in RELEASES.values()}):
+        everything = "".join(document for manifest in variants.values() for document in manifest)
+        for namespace in sorted(set(re.findall(r"^  namespace: (\S+)$", everything, re.M))):
             if kubectl("get", "namespace", namespace).returncode != 0:
                 done = kubectl("create", "namespace", namespace)
                 check(f"namespace {namespace}", done.stderr if done.returncode != 0 else "")
                 made.append(namespace)
-        give_variants(kinds)
+        for what, manifest in variants.items():
+            give(what, manifest, kinds)
     finally:
         for namespace in made:
             kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def give_variants(kinds: set[str]) -> None:
-    """Gives what every case renders to the apiserver, but for kinds that it does not know."""
-    for chart in RELEASES:
-        for folder in cases(chart):
-            if not (folder / "expected-error.txt").exists():
-                manifest, _, error = render(chart, folder / "values.yaml")
-                known = [document for document in manifest if kind(document) in kinds]
-                for document in manifest:
-                    if kind(document) not in kinds:
-                        print(f"skipped {chart}: {folder.name}: this cluster has no {kind(document)}")
-                done = kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server",
-                               "--field-manager=helm", "--filename=-", stdin="---\n".join(known))
-                check(f"{chart}: {folder.name}, as the apiserver sees it", error or
-                      (done.stderr if done.returncode != 0 else ""))
+def give(what: str, manifest: list[str], kinds: set[str]) -> None:
+    """Gives a variant to the apiserver, but for kinds that it does not know."""
+    for document in manifest:
+        if kind(document) not in kinds:
+            print(f"skipped {what}: this cluster has no {kind(document)}")
+    known = [document for document in manifest if kind(document) in kinds]
+    done = kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--field-manager=helm",
+                   "--filename=-", stdin="---\n".join(known))
+    check(f"{what}, as the apiserver sees it", done.stderr if done.returncode != 0 else "")
 
 
 def main() -> int:

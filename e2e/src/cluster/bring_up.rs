@@ -79,7 +79,8 @@ impl Cluster {
         ]
     }
 
-    async fn install_operator(&self) -> anyhow::Result<()> {
+    /// Installs the operator, or brings it back, and waits until it is there.
+    pub async fn install_operator(&self) -> anyhow::Result<()> {
         let chart = repository().join("charts/smallest-operator");
         let release = Release { name: OPERATOR, namespace: OPERATOR_NAMESPACE, chart: &chart };
         self.helm.upgrade(&release, &self.operator_values()).await?;

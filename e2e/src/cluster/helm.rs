@@ -1,6 +1,7 @@
 //! Helm, as users run it.
 
 use anyhow::Context;
+use serde_json::Value;
 use std::path::Path;
 use tokio::process::Command;
 
@@ -32,6 +33,21 @@ impl Helm {
 
     /// Installs a release, or changes it.
     pub async fn upgrade(&self, release: &Release<'_>, values: &Values) -> anyhow::Result<String> {
+        let settings: Vec<String> = values.iter().map(|(key, value)| setting(key, value)).collect();
+        let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        self.install(release, &arguments).await
+    }
+
+    /// Installs a release, or changes it, with a file of values.
+    pub async fn upgrade_with(&self, release: &Release<'_>, values: &Value) -> anyhow::Result<String> {
+        let folder = tempfile::tempdir()?;
+        // JSON is YAML.
+        let file = folder.path().join("values.yaml");
+        std::fs::write(&file, values.to_string())?;
+        self.install(release, &["--values", &file.display().to_string()]).await
+    }
+
+    async fn install(&self, release: &Release<'_>, values: &[&str]) -> anyhow::Result<String> {
         let chart = release.chart.display().to_string();
         let mut arguments = vec![
             "upgrade",
@@ -42,10 +58,7 @@ impl Helm {
             release.namespace,
             "--create-namespace",
         ];
-        let settings: Vec<String> = values.iter().map(|(key, value)| setting(key, value)).collect();
-        for setting in &settings {
-            arguments.extend(["--set", setting]);
-        }
+        arguments.extend(values);
         self.run(&arguments).await
     }
 

@@ -35,7 +35,7 @@ pub enum Brought {
 impl Machine {
     /// Makes the images while a cluster comes up, and loads them into it.
     pub fn bring_up() -> anyhow::Result<Brought> {
-        let id = std::env::var("E2E_CLUSTER_ID").unwrap_or_else(|_| "1".to_owned());
+        let id = id();
         if let Some(reason) = why_not()? {
             return Ok(Brought::Cannot(reason));
         }
@@ -62,6 +62,11 @@ impl Drop for Machine {
         // Nobody is left to hear of a failure.
         let _ = self.take_down();
     }
+}
+
+/// Number of the throw-away cluster.
+pub fn id() -> String {
+    std::env::var("E2E_CLUSTER_ID").unwrap_or_else(|_| "1".to_owned())
 }
 
 /// Why this machine cannot run a cluster; nothing when it can.

@@ -202,6 +202,12 @@ pub fn is_ready(pod: &Pod) -> bool {
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// What the deletion of a pod costs, as the operator has written it; the cheapest goes first.
+pub fn deletion_cost(pod: &Pod) -> i64 {
+    let cost = pod.annotations().get("controller.kubernetes.io/pod-deletion-cost");
+    cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
+}
+
 /// A condition of a deployment, to wait for.
 pub struct Told<'a> {
     space: &'a Space<'a>,

@@ -1,7 +1,7 @@
 //! Every child that breaks is named by a condition, with what to do, within ten seconds.
 
 use anyhow::Context;
-use e2e::cluster::resource::fake;
+use e2e::cluster::resource::{FAKE_WORKER, fake};
 use e2e::cluster::space::selector;
 use e2e::cluster::{Cluster, PATIENCE, Space, TOLD_WITHIN, in_namespace, wait};
 use futures::future::join_all;
@@ -28,8 +28,8 @@ struct Fault {
 enum Shows {
     /// The resource itself.
     Resource,
-    /// A pod of the workers.
-    Pod(fn(&Pod) -> bool),
+    /// A pod of a component.
+    Pod(&'static str, fn(&Pod) -> bool),
     /// A line in the log of the worker.
     Log(&'static str),
     /// The workers' autoscaler: it does not act.
@@ -105,7 +105,7 @@ fn faults_of_pods() -> Vec<Fault> {
         Fault {
             name: "no-image",
             changes: no_image,
-            shows: Shows::Pod(|pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
+            shows: Shows::Pod("asr", |pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
             condition: "ASRReady",
             reason: "ImagePullFailed",
             names: "no-such-image",
@@ -113,7 +113,7 @@ fn faults_of_pods() -> Vec<Fault> {
         Fault {
             name: "no-node",
             changes: of(json!({"pod": {"nodeSelector": {"disk": "of-gold"}}})),
-            shows: Shows::Pod(unschedulable),
+            shows: Shows::Pod("asr", unschedulable),
             condition: "ASRReady",
             reason: "Unschedulable",
             names: "node",
@@ -129,7 +129,7 @@ fn faults_of_pods() -> Vec<Fault> {
         Fault {
             name: "never-ready",
             changes: never_ready,
-            shows: Shows::Pod(restarted),
+            shows: Shows::Pod("asr", restarted),
             condition: "ASRReady",
             reason: "ProbeFailing",
             names: "startup",
@@ -137,7 +137,7 @@ fn faults_of_pods() -> Vec<Fault> {
         Fault {
             name: "crashes",
             changes: unreadable,
-            shows: Shows::Pod(|pod| waits_for(pod, &["CrashLoopBackOff"])),
+            shows: Shows::Pod("asr", |pod| waits_for(pod, &["CrashLoopBackOff"])),
             condition: "ASRReady",
             reason: "CrashLoop",
             names: "RUST_LOG",
@@ -145,7 +145,7 @@ fn faults_of_pods() -> Vec<Fault> {
         Fault {
             name: "no-memory",
             changes: of(json!({"pod": little})),
-            shows: Shows::Pod(|pod| ended_by(pod, "OOMKilled")),
+            shows: Shows::Pod("asr", |pod| ended_by(pod, "OOMKilled")),
             condition: "ASRReady",
             reason: "OOMKilled",
             names: "memory",
@@ -153,10 +153,69 @@ fn faults_of_pods() -> Vec<Fault> {
     ]
 }
 
+/// What keeps a worker from having its model: both addresses are in its own pod, where nothing answers for it.
+fn faults_of_downloads() -> Vec<Fault> {
+    let from = |url: &str| {
+        let model = json!({"name": "demo-asr", "url": url, "sha256": "0".repeat(64)});
+        json!({"gateway": {"replicas": 0}, "images": {"worker": null}, "asr": {"models": [model]}})
+    };
+    let fault = |name, url: &str, names| Fault {
+        name,
+        changes: from(url),
+        shows: Shows::Log("no model yet"),
+        condition: "ModelsReady",
+        reason: "ModelDownloadFailed",
+        names,
+    };
+    vec![
+        // The worker's own metrics are served there, and no models.
+        fault("not-found", "http://127.0.0.1:9090/no-such-model", "404"),
+        fault("refused", "http://127.0.0.1:9/no-such-server", "no-such-server"),
+    ]
+}
+
+/// What pods of the gateway and of Redis show.
+fn faults_of_others() -> Vec<Fault> {
+    let no_image = |name| format!("registry.invalid/smallestinc/{name}:0.0.1");
+    vec![
+        Fault {
+            name: "no-gateway",
+            changes: json!({"images": {"gateway": no_image("no-such-gateway")}}),
+            shows: Shows::Pod("gateway", |pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
+            condition: "GatewayReady",
+            reason: "ImagePullFailed",
+            names: "no-such-gateway",
+        },
+        Fault {
+            name: "no-queue",
+            changes: json!({"gateway": {"replicas": 0}, "images": {"redis": no_image("no-such-redis")}}),
+            shows: Shows::Pod("redis", |pod| waits_for(pod, &["ErrImagePull", "ImagePullBackOff"])),
+            condition: "RedisReady",
+            reason: "ImagePullFailed",
+            names: "no-such-redis",
+        },
+        // There is an image, but nothing in it that could be started.
+        Fault {
+            name: "other-queue",
+            changes: json!({"gateway": {"replicas": 0}, "images": {"redis": FAKE_WORKER}}),
+            shows: Shows::Pod("redis", |pod| waits_for(pod, &["RunContainerError", "CrashLoopBackOff"])),
+            condition: "RedisReady",
+            reason: "ContainerStartFailed",
+            names: "redis",
+        },
+    ]
+}
+
 pub(crate) async fn a_condition_names_what_is_broken(cluster: &Cluster) -> anyhow::Result<()> {
     in_namespace(cluster, "broken", async |space| {
-        let faults: Vec<Fault> =
-            [faults_of_the_resource(), faults_of_scaling(), faults_of_pods()].into_iter().flatten().collect();
+        let faults = [
+            faults_of_the_resource(),
+            faults_of_scaling(),
+            faults_of_pods(),
+            faults_of_downloads(),
+            faults_of_others(),
+        ];
+        let faults: Vec<Fault> = faults.into_iter().flatten().collect();
         let told = join_all(faults.iter().map(|fault| tell(space, fault))).await;
         let failures: Vec<String> =
             told.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -189,7 +248,7 @@ async fn tell(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
 
 /// Waits until a fault shows.
 async fn shown(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
-    let (pods, selector) = (space.api::<Pod>(), selector(fault.name, "asr"));
+    let (pods, workers) = (space.api::<Pod>(), selector(fault.name, "asr"));
     let what = format!("the fault of {} shows", fault.name);
     match fault.shows {
         Shows::Resource => {}
@@ -204,13 +263,13 @@ async fn shown(space: &Space<'_>, fault: &Fault) -> anyhow::Result<()> {
                 })
                 .await?;
         }
-        Shows::Pod(shows) => {
+        Shows::Pod(component, shows) => {
             let any = |found: &[&Pod]| found.iter().any(|pod| shows(pod));
-            wait::until_all(&pods, &selector, &what, PATIENCE, any).await?;
+            wait::until_all(&pods, &selector(fault.name, component), &what, PATIENCE, any).await?;
         }
         Shows::Log(line) => {
             let started = |pods: &[&Pod]| pods.iter().any(|pod| runs(pod));
-            let found = wait::until_all(&pods, &selector, &what, PATIENCE, started).await?;
+            let found = wait::until_all(&pods, &workers, &what, PATIENCE, started).await?;
             let name = found.iter().find(|pod| runs(pod)).map(ResourceExt::name_any).context("a pod runs")?;
             let params =
                 LogParams { container: Some("asr".to_owned()), follow: true, ..LogParams::default() };

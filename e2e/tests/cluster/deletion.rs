@@ -26,22 +26,27 @@ pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyh
         anyhow::ensure!(claims(space).await?.len() == 1, "the cache has a claim");
 
         space.api::<SmallestDeployment>().delete("demo", &DeleteParams::default()).await?;
-        gone::<Deployment>(space).await?;
-        gone::<StatefulSet>(space).await?;
-        gone::<HorizontalPodAutoscaler>(space).await?;
-        gone::<PodDisruptionBudget>(space).await?;
-        gone::<NetworkPolicy>(space).await?;
-        gone::<Service>(space).await?;
-        gone::<ConfigMap>(space).await?;
-        gone::<Secret>(space).await?;
-        gone::<ServiceAccount>(space).await?;
-        gone::<Pod>(space).await?;
+        everything_gone(space).await?;
         let left = claims(space).await?;
         anyhow::ensure!(left.len() == 1, "the cache stays: {left:?}");
         // A namespace goes only while every API of the cluster answers discovery, the operator's own too.
         space.dissolve().await
     })
     .await
+}
+
+/// Waits until nothing is left of deployment `demo` but claims.
+pub(crate) async fn everything_gone(space: &Space<'_>) -> anyhow::Result<()> {
+    gone::<Deployment>(space).await?;
+    gone::<StatefulSet>(space).await?;
+    gone::<HorizontalPodAutoscaler>(space).await?;
+    gone::<PodDisruptionBudget>(space).await?;
+    gone::<NetworkPolicy>(space).await?;
+    gone::<Service>(space).await?;
+    gone::<ConfigMap>(space).await?;
+    gone::<Secret>(space).await?;
+    gone::<ServiceAccount>(space).await?;
+    gone::<Pod>(space).await
 }
 
 /// Waits until nothing of a kind is left of the deployment.
@@ -62,7 +67,8 @@ where
     Ok(())
 }
 
-async fn claims(space: &Space<'_>) -> anyhow::Result<Vec<String>> {
+/// Names of the claims in the story's namespace.
+pub(crate) async fn claims(space: &Space<'_>) -> anyhow::Result<Vec<String>> {
     let list = space.api::<PersistentVolumeClaim>().list(&kube::api::ListParams::default()).await?;
     Ok(list.items.iter().map(ResourceExt::name_any).collect())
 }

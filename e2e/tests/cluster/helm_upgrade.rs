@@ -1,15 +1,24 @@
-//! `helm upgrade` and `helm rollback` of the operator: what it runs stays as it is, and is still looked after.
+//! `helm upgrade`, `helm rollback` and `helm uninstall` of the operator: what it runs stays as it is, and is looked
+//! after as long as there is an operator.
 
 use anyhow::Context;
+use crds::SmallestDeployment;
 use e2e::cluster::bring_up::{OPERATOR, OPERATOR_NAMESPACE};
 use e2e::cluster::helm::Release;
-use e2e::cluster::load::LiveStream;
+use e2e::cluster::load::{LiveStream, plain, spoken};
 use e2e::cluster::resource::fake;
-use e2e::cluster::{Cluster, Space, in_namespace, wait};
-use e2e::repository;
+use e2e::cluster::{Cluster, PATIENCE, Space, in_namespace, wait};
+use e2e::{clients, repository};
+use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::fmt::Debug;
 
 pub(crate) async fn an_upgrade_and_a_rollback_disturb_nobody(cluster: &Cluster) -> anyhow::Result<()> {
     in_namespace(cluster, "upgrade", async |space| {
@@ -41,6 +50,60 @@ pub(crate) async fn an_upgrade_and_a_rollback_disturb_nobody(cluster: &Cluster) 
         live.finish().await
     })
     .await
+}
+
+pub(crate) async fn without_its_operator_a_service_serves_on(cluster: &Cluster) -> anyhow::Result<()> {
+    in_namespace(cluster, "uninstall", async |space| {
+        space.deploy(&fake("demo", &json!({}))?).await?;
+        space.ready("demo").await?;
+        let before = uids(space).await?;
+        let live = LiveStream::open(&space.service("demo").await?, &["still", "here"]);
+
+        cluster.helm.uninstall(OPERATOR, OPERATOR_NAMESPACE).await?;
+        let alone = served_alone(space).await;
+        // All stories need it, so it comes back whatever was found.
+        cluster.install_operator().await?;
+        alone?;
+        assert_eq!(uids(space).await?, before, "no pod was started anew");
+        live.finish().await?;
+
+        space.change("demo", &json!({"asr": {"slots": 5}})).await?;
+        space
+            .until("demo-asr", "the operator that came back works", |deployment: &Deployment| {
+                deployment.metadata.generation > Some(1) && wait::rolled_out(deployment)
+            })
+            .await?;
+        space.ready("demo").await?;
+        Ok(())
+    })
+    .await
+}
+
+/// What is so while no operator is installed: nothing of it is left but the definition, and with that the deployments.
+async fn served_alone(space: &Space<'_>) -> anyhow::Result<()> {
+    let client = &space.cluster.client;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    let labels = format!("app.kubernetes.io/name={OPERATOR}");
+    wait::until_all(&pods, &labels, "the operator's pods are gone", PATIENCE, |pods| pods.is_empty()).await?;
+    let mut left = rest::<ClusterRole>(client, OPERATOR).await?;
+    left.extend(rest::<ClusterRoleBinding>(client, OPERATOR).await?);
+    left.extend(rest::<APIService>(client, "external.metrics").await?);
+    anyhow::ensure!(left.is_empty(), "the release has left {left:?}");
+    space.api::<SmallestDeployment>().get("demo").await?;
+
+    let sample = spoken(&["nobody", "looks", "after", "me"]);
+    let answer = clients::get_text(&space.service("demo").await?.url, sample.wav.clone()).await?;
+    anyhow::ensure!(answer.status == 200 && plain(answer.text()) == sample.reference, "{answer:?}");
+    Ok(())
+}
+
+/// Objects of the whole cluster whose name contains a word.
+async fn rest<K>(client: &Client, word: &str) -> anyhow::Result<Vec<String>>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let all = Api::<K>::all(client.clone()).list(&ListParams::default()).await?;
+    Ok(all.items.iter().map(ResourceExt::name_any).filter(|name| name.contains(word)).collect())
 }
 
 async fn uids(space: &Space<'_>) -> anyhow::Result<Vec<Option<String>>> {

@@ -31,7 +31,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Turns recordings, a stream or a microphone into text
     Transcribe(TranscribeArgs),
-    /// Measures a running service
+    /// Measures a service
     Bench {
         /// What to measure.
         #[command(subcommand)]
@@ -142,6 +142,8 @@ pub struct TranscribeArgs {
 pub enum BenchCommand {
     /// Live streams in real time, batch speed, error rate and latencies of speech recognition
     Asr(BenchAsrArgs),
+    /// Time from start to ready, and CPU while nobody calls, of a service that it starts itself
+    Service(BenchServiceArgs),
 }
 
 /// `smallest bench asr`.
@@ -165,12 +167,32 @@ pub struct BenchAsrArgs {
     /// Leaves out the batch part
     #[arg(long)]
     pub no_batch: bool,
+    /// Put in front of each row's case, to tell the rows of several services apart
+    #[arg(long)]
+    pub label: Option<String>,
     /// File that the JSON rows are appended to
     #[arg(long, value_name = "FILE", default_value = "target/bench/asr.jsonl")]
     pub out: PathBuf,
     /// The service.
     #[command(flatten)]
     pub service: Service,
+}
+
+/// `smallest bench service`.
+#[derive(Debug, clap::Args)]
+pub struct BenchServiceArgs {
+    /// File with a `SmallestDeployment`, as for `smallest up`; it must not run already
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Starts that are timed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub repeats: u32,
+    /// Seconds for which the idle service is watched; 0 leaves it out
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub idle_seconds: u64,
+    /// File that the JSON rows are appended to
+    #[arg(long, value_name = "FILE", default_value = "target/bench/service.jsonl")]
+    pub out: PathBuf,
 }
 
 /// `smallest model …`.

@@ -1,4 +1,5 @@
-//! `smallest bench asr`: what a running service can do, measured from outside, through the public API.
+//! `smallest bench asr`: what a running service can do, measured from outside, through the public API;
+//! [`service`]: what starting and keeping one costs.
 //!
 //! Live part: many sessions at the same time, each speaking recordings in real time, one after the other,
 //! with jittered starts. Batch part: long recordings as fast as the service takes them. Every part also
@@ -11,6 +12,7 @@ mod live;
 mod machine;
 mod report;
 mod samples;
+pub mod service;
 pub mod stats;
 
 use crate::args::BenchAsrArgs;
@@ -38,6 +40,14 @@ pub enum BenchError {
     /// The service told no positions.
     #[error("failed to find the steps of the model: a stream of 1.5 s was told fewer than two positions")]
     FindSteps,
+    /// The service that was to be measured did not start.
+    #[error("failed to start the service of {}: {detail}", file.display())]
+    StartService {
+        /// Its resource.
+        file: PathBuf,
+        /// What happened.
+        detail: String,
+    },
     /// The rows cannot be written.
     #[error("failed to write {}", path.display())]
     WriteRows {
@@ -58,6 +68,7 @@ impl BenchError {
         match self {
             Self::ReadSamples { .. } => "ReadSamples",
             Self::FindSteps => "FindSteps",
+            Self::StartService { .. } => "StartService",
             Self::WriteRows { .. } => "WriteRows",
             Self::Client(error) => error.reason(),
         }
@@ -67,7 +78,7 @@ impl BenchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::ReadSamples { .. } => exit::BAD_INPUT,
-            Self::FindSteps | Self::WriteRows { .. } => exit::FAILED,
+            Self::FindSteps | Self::StartService { .. } | Self::WriteRows { .. } => exit::FAILED,
             Self::Client(error) => error.exit_code(),
         }
     }
@@ -76,7 +87,8 @@ impl BenchError {
 /// Runs the command.
 pub async fn run(args: BenchAsrArgs) -> Result<ExitCode, CliError> {
     let samples = samples::load(&args.samples)?;
-    println!("{}", machine::describe());
+    let machine = machine::facts();
+    println!("machine: {machine}");
     let grid = live::calibrate(&args.service, &samples[0], args.lookahead).await?;
     println!(
         "look-ahead {}: a step takes {} ms of audio, the first {} ms",
@@ -98,10 +110,10 @@ pub async fn run(args: BenchAsrArgs) -> Result<ExitCode, CliError> {
     if !args.no_batch {
         rows.extend(report::batch_rows(&batch::run(&args.service, &samples).await?));
     }
-    println!("{}", report::table(&rows));
-    let written = report::append(&args.out, &rows);
-    written.map_err(|source| BenchError::WriteRows { path: args.out.clone(), source })?;
-    println!("rows appended to {}", args.out.display());
+    if let Some(label) = &args.label {
+        rows.iter_mut().for_each(|row| row.label(label));
+    }
+    report::finish(&args.out, &rows, &machine)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,12 +35,22 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         Command::Status(args) => one_thread()?.block_on(status::run(args)),
         Command::Transcribe(args) => one_thread()?.block_on(transcribe::run(args)),
         Command::Bench { what: BenchCommand::Asr(args) } => all_threads()?.block_on(bench::run(args)),
+        Command::Bench { what: BenchCommand::Service(args) } => {
+            one_thread()?.block_on(bench::service::run(args))
+        }
         Command::Model { what: ModelCommand::Digest(args) } => model::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "smallest", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut shown_commands(), "smallest", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The commands for people: the generators of completions would offer hidden ones as well.
+fn shown_commands() -> clap::Command {
+    let all = Args::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new("smallest").version(env!("CARGO_PKG_VERSION")).subcommands(shown)
 }
 
 fn one_thread() -> Result<tokio::runtime::Runtime, CliError> {

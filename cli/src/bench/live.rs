@@ -2,7 +2,7 @@
 
 use super::BenchError;
 use super::samples::Sample;
-use super::stats::WordErrors;
+use super::stats::{WordErrors, common_words};
 use crate::args::Service;
 use crate::client::session::{self, Chunk};
 use crate::client::timeline::{Report, Timeline};
@@ -97,6 +97,9 @@ pub(super) struct Outcome {
     pub(super) sessions: usize,
     pub(super) chunks_ms: Vec<f32>,
     pub(super) overheads_ms: Vec<f32>,
+    /// From each word's end as the service tells it until it stood for good.
+    pub(super) told_partials_ms: Vec<f32>,
+    /// The same from the ends that are known of the samples. A word that was not understood has none.
     pub(super) partials_ms: Vec<f32>,
     pub(super) finals_ms: Vec<f32>,
     pub(super) errors: WordErrors,
@@ -126,9 +129,10 @@ pub(super) async fn run(service: &Service, samples: &[Sample], load: Load) -> Re
         let Ok(sessions) = speaker else { continue };
         for session in sessions {
             match session {
-                Session::Heard { report, reference, audio_ms } => {
-                    spoken_ms += audio_ms;
-                    outcome.add(report, &reference);
+                Session::Heard { report, sample } => {
+                    let sample = &samples[sample];
+                    spoken_ms += sample.recording.duration_ms();
+                    outcome.add(report, sample);
                 }
                 Session::Failed(error) => outcome.failures.push(error.to_string()),
             }
@@ -140,7 +144,11 @@ pub(super) async fn run(service: &Service, samples: &[Sample], load: Load) -> Re
 }
 
 enum Session {
-    Heard { report: Report, reference: String, audio_ms: u64 },
+    /// `sample` is the position among the samples.
+    Heard {
+        report: Report,
+        sample: usize,
+    },
     Failed(ClientError),
 }
 
@@ -162,15 +170,11 @@ impl Speaker {
             if Instant::now() >= end {
                 break;
             }
-            let sample = &self.samples[(self.index as usize + round) % self.samples.len()];
-            match self.speak(sample).await {
+            let sample = (self.index as usize + round) % self.samples.len();
+            match self.speak(&self.samples[sample]).await {
                 // The first session of each speaker warms up.
                 Ok(_) if round == 0 => {}
-                Ok(report) => sessions.push(Session::Heard {
-                    report,
-                    reference: sample.reference.clone(),
-                    audio_ms: sample.recording.duration_ms(),
-                }),
+                Ok(report) => sessions.push(Session::Heard { report, sample }),
                 Err(error) => {
                     sessions.push(Session::Failed(error));
                     tokio::time::sleep(AFTER_FAILURE).await;
@@ -200,12 +204,17 @@ impl Speaker {
 }
 
 impl Outcome {
-    fn add(&mut self, report: Report, reference: &str) {
+    fn add(&mut self, report: Report, sample: &Sample) {
         self.sessions += 1;
-        self.errors = self.errors.and(WordErrors::of(reference, &report.text));
+        self.errors = self.errors.and(WordErrors::of(&sample.reference, &report.text));
+        let said: Vec<&str> = sample.words.iter().map(|(word, _)| word.as_str()).collect();
+        let heard: Vec<&str> = report.stands.iter().map(|(word, _)| word.as_str()).collect();
+        for (said, heard) in common_words(&said, &heard) {
+            self.partials_ms.push(report.stands[heard].1 - sample.words[said].1 as f32);
+        }
         self.chunks_ms.extend(report.chunks_ms);
         self.overheads_ms.extend(report.overheads_ms);
-        self.partials_ms.extend(report.partials_ms);
+        self.told_partials_ms.extend(report.partials_ms);
         self.finals_ms.extend(report.final_ms);
     }
 }
@@ -213,6 +222,28 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wav::Recording;
+
+    #[test]
+    fn words_count_from_the_ends_that_are_known() {
+        let word = |word: &str, at: u64| (word.to_owned(), at);
+        let stands = |word: &str, at: f32| (word.to_owned(), at);
+        let sample = Sample {
+            recording: Recording { sample_rate_hz: 16_000, channels: 1, samples: vec![0; 16_000] },
+            reference: "call me back".into(),
+            words: vec![word("call", 300), word("me", 500), word("back", 900)],
+        };
+        let report = Report {
+            text: "call my back".into(),
+            stands: vec![stands("call", 420.0), stands("my", 600.0), stands("back", 880.0)],
+            partials_ms: vec![5.0],
+            ..Report::default()
+        };
+        let mut outcome = Outcome::default();
+        outcome.add(report, &sample);
+        assert_eq!(outcome.partials_ms, [120.0, -20.0]);
+        assert_eq!(outcome.told_partials_ms, [5.0]);
+    }
 
     #[test]
     fn the_grid_is_found_from_what_was_told() {

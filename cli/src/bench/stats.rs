@@ -64,6 +64,31 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Pairs of positions at which two texts have the same word: a longest common subsequence. Case does not count.
+pub fn common_words(said: &[&str], heard: &[&str]) -> Vec<(usize, usize)> {
+    let same = |i: usize, j: usize| said[i].to_lowercase() == heard[j].to_lowercase();
+    // `longest[i][j]`: how many words the texts from `i` and from `j` on have in common.
+    let mut longest = vec![vec![0_usize; heard.len() + 1]; said.len() + 1];
+    for i in (0..said.len()).rev() {
+        for j in (0..heard.len()).rev() {
+            longest[i][j] =
+                if same(i, j) { longest[i + 1][j + 1] + 1 } else { longest[i + 1][j].max(longest[i][j + 1]) };
+        }
+    }
+    let (mut i, mut j, mut pairs) = (0, 0, Vec::new());
+    while i < said.len() && j < heard.len() {
+        if same(i, j) {
+            pairs.push((i, j));
+            (i, j) = (i + 1, j + 1);
+        } else if longest[i + 1][j] >= longest[i][j + 1] {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    pairs
+}
+
 /// Levenshtein distance in words.
 fn distance(from: &[String], to: &[String]) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -103,6 +128,17 @@ mod tests {
         check("call me back", "", 3);
         check("", "oh", 1);
         assert!((WordErrors::of("a b c d", "a b c").rate() - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn common_words_keep_their_order_and_skip_the_others() {
+        let common = |said: &str, heard: &str| {
+            common_words(&said.split(' ').collect::<Vec<_>>(), &heard.split(' ').collect::<Vec<_>>())
+        };
+        assert_eq!(common("call me back", "Call me back"), [(0, 0), (1, 1), (2, 2)]);
+        assert_eq!(common("call me back", "please call back"), [(0, 1), (2, 2)]);
+        assert_eq!(common("the cat the dog", "the dog"), [(0, 0), (3, 1)]);
+        assert_eq!(common("yes", "no"), []);
     }
 
     proptest::proptest! {

@@ -4,7 +4,8 @@
 //! - *chunk latency*: from sending the last sample of a chunk until a response says that the audio up to
 //!   there was decoded (`processed_ms`), whether or not the text changed;
 //! - *first partial after the word's end*: from the moment a word's last sample is spoken until a partial
-//!   (or final) result holds that word for good;
+//!   (or final) result holds that word for good. Here the word's end is the one that the service tells; who knows
+//!   the true ends, as `bench` does of its samples, measures from those with [`Report::stands`];
 //! - *time to final*: from sending the last sample of the session until its last final result.
 
 use proto::speech::v1::streaming_recognize_response::Response;
@@ -28,8 +29,10 @@ pub struct Report {
     /// Each chunk's latency less its waiting and inference in the worker: what gateway, Redis, wire and
     /// this client cost.
     pub overheads_ms: Vec<f32>,
-    /// For each word, from its end to its first partial, milliseconds; may be negative, because the model
-    /// often knows a word before it is over.
+    /// Each final word, and when it came to stand for good, milliseconds after sample 0 was spoken.
+    pub stands: Vec<(String, f32)>,
+    /// For each word, from its end as the service tells it to its first partial, milliseconds; may be negative,
+    /// because the model often knows a word before it is over.
     pub partials_ms: Vec<f32>,
     /// From the last sample to the last final result, milliseconds.
     pub final_ms: Option<f32>,
@@ -88,6 +91,8 @@ impl Timeline {
 
     /// Ends the session.
     pub fn finish(mut self) -> Report {
+        let settled = self.shown.iter().take(self.settled);
+        self.report.stands = settled.map(|(word, at)| (word.clone(), signed_ms(*at, self.began))).collect();
         // Words with times tell when each was over; without them there is nothing to measure from.
         if self.report.words.len() == self.settled {
             for (word, (_, stands)) in self.report.words.iter().zip(&self.shown) {
@@ -213,6 +218,7 @@ mod tests {
         let report = timeline.finish();
         // The words end at 100 and 200 ms of the session.
         assert_eq!(report.partials_ms, [50.0, 200.0]);
+        assert_eq!(report.stands, [("hello".to_owned(), 150.0), ("world".to_owned(), 400.0)]);
         assert_eq!(report.text, "hello world");
         assert_eq!(report.final_ms, Some(50.0));
     }

@@ -45,7 +45,7 @@ async fn pid_of(program: &Supervised) -> u32 {
 }
 
 /// Waits until a process is gone (or only waits to be reaped).
-async fn wait_gone(pid: i32) {
+pub(crate) async fn wait_gone(pid: i32) {
     let gone = async {
         loop {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

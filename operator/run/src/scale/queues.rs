@@ -27,6 +27,9 @@ const DIALS: usize = 16;
 const FRESH: Duration = Duration::from_millis(250);
 /// Longest wait for a new one.
 const DEADLINE: Duration = Duration::from_millis(500);
+/// So many questions in a row without an answer make a queue unavailable: one alone may be a moment of a busy machine, and
+/// a status must not follow every moment.
+const MISSES: u32 = 2;
 /// Numbers that move are told this often.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -79,6 +82,8 @@ struct State {
     told: (QueueView, Option<Instant>),
     /// Set while Redis is connected.
     observer: Option<Arc<RedisObserver>>,
+    /// Questions in a row that nobody answered.
+    missed: u32,
 }
 
 impl Queues {
@@ -133,7 +138,10 @@ impl Queues {
             Ok(Err(error)) => reading::unavailable(&error),
             Err(_) => too_slow(),
         };
-        self.shared.publish(&watched, view.clone());
+        // Whoever asks is told at once; all others only when it lasts.
+        if watched.lasts(&view) {
+            self.shared.publish(&watched, view.clone());
+        }
         view
     }
 
@@ -208,6 +216,13 @@ impl Watched {
             asking: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// Counts a question; false for the first ones that get no answer.
+    fn lasts(&self, view: &QueueView) -> bool {
+        let mut state = self.lock();
+        state.missed = if matches!(view, QueueView::Unavailable { .. }) { state.missed + 1 } else { 0 };
+        state.missed == 0 || state.missed >= MISSES
     }
 
     /// Redis is connected, or no longer.

@@ -1,6 +1,7 @@
 //! Queues and scaler on a real Redis, with an apiserver of a few lines.
 
 mod cluster;
+mod slow;
 
 use std::time::Duration;
 

@@ -61,7 +61,7 @@ images: build ## Builds the container images with podman, buildah or docker
 
 .PHONY: bench bench-asr bench-gateway bench-queue bench-engine bench-operator bench-gpu
 bench: bench-queue bench-gateway bench-engine bench-asr bench-operator ## Measures everything below on this machine; rows go to target/bench/*.jsonl
-bench-asr: build ## Measures the service: live streams, latency, batch speed, error rate
+bench-asr: build ## Measures the service: start, rest, live streams, latency, batch speed, error rate
 	@tools/bench-asr.sh
 bench-gateway: setup ## Measures what gateway and Redis add to a chunk, client to client
 	@tools/bench-gateway.sh

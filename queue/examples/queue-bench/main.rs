@@ -6,6 +6,8 @@
 //! Rows are printed and appended to target/bench/queue.jsonl.
 
 mod echo;
+#[path = "../../../cli/src/bench/machine.rs"]
+mod machine;
 mod report;
 
 use std::time::Duration;
@@ -21,11 +23,14 @@ use crate::report::Row;
 /// Samples of a chunk and its bytes.
 pub(crate) const CHUNK_SAMPLES: u64 = 2_560;
 pub(crate) const CHUNK: Duration = Duration::from_millis(160);
+/// Clock ticks in a second, as Linux reports CPU times.
+const TICKS: u64 = 100;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = std::env::args().nth(1).map_or(Ok(10), |text| text.parse())?;
     let run_for = Duration::from_secs(seconds);
+    let machine = machine::facts();
     println!("gateway → Redis → worker → Redis → gateway, {seconds} s each");
     report::head();
     let mut rows = floor().await?;
@@ -41,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         rows.push(Row::latency("chunk round trip p99.9", &case, latencies.at(0.999), None));
     }
     rows.push(idle(run_for).await?);
-    report::write(&rows)?;
+    report::write("queue.jsonl", &rows, &machine)?;
     Ok(())
 }
 
@@ -80,7 +85,7 @@ async fn idle(run_for: Duration) -> Result<Row, Box<dyn std::error::Error>> {
     let (of_gateway, of_worker) = (connect(&server).await?, connect(&server).await?);
     let (gateway, worker) = (GatewayId::generate(), WorkerId::generate());
     let pids = [std::process::id(), server.pid().unwrap_or_default()];
-    let before = report::cpu(&pids)?;
+    let before = cpu(&pids)?;
     let waiting = async {
         tokio::try_join!(
             wait_as_gateway(&of_gateway, &gateway),
@@ -93,9 +98,21 @@ async fn idle(run_for: Duration) -> Result<Row, Box<dyn std::error::Error>> {
     if let Ok(ended) = tokio::time::timeout(run_for, waiting).await {
         ended?;
     }
-    let used = report::cpu(&pids)?.saturating_sub(before);
+    let used = cpu(&pids)?.saturating_sub(before);
     let percent = 100.0 * used.as_secs_f64() / run_for.as_secs_f64();
     Ok(Row::new("idle CPU", "gateway + worker + Redis", percent, "% of a core", Some(1.0)))
+}
+
+/// CPU time that processes have used so far.
+fn cpu(pids: &[u32]) -> std::io::Result<Duration> {
+    let mut ticks = 0;
+    for pid in pids {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in parentheses may hold anything; user and system time are the 12th and 13th after it.
+        let after = stat.rsplit(')').next().unwrap_or_default();
+        ticks += after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum::<u64>();
+    }
+    Ok(Duration::from_millis(ticks * 1_000 / TICKS))
 }
 
 async fn wait_as_gateway(queue: &RedisQueue, gateway: &GatewayId) -> Result<(), QueueError> {

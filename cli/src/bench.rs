@@ -111,7 +111,9 @@ pub async fn run(args: BenchAsrArgs) -> Result<ExitCode, CliError> {
         rows.extend(report::batch_rows(&batch::run(&args.service, &samples).await?));
     }
     if let Some(label) = &args.label {
-        rows.iter_mut().for_each(|row| row.label(label));
+        for row in &mut rows {
+            row.label(label);
+        }
     }
     report::finish(&args.out, &rows, &machine)?;
     Ok(ExitCode::SUCCESS)

@@ -40,11 +40,11 @@ struct Service {
 pub(crate) async fn grpc(mood: Mood) -> (String, Heard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (heard, hears) = watch::channel(0);
-    let service = SpeechServer::new(Service { mood, heard: Arc::new(heard) });
+    let (count, heard) = watch::channel(0);
+    let service = SpeechServer::new(Service { mood, heard: Arc::new(count) });
     let incoming = TcpListenerStream::new(listener);
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-    (url, hears)
+    (url, heard)
 }
 
 #[tonic::async_trait]

@@ -115,6 +115,7 @@ mod cuda {
         }
 
         /// The only place that asks libtorch for CUDA.
+        #[expect(clippy::unused_self, reason = "that there is a token is what matters")]
         pub(super) fn first_device(self) -> Result<Device, String> {
             ffi::exact_convolutions();
             if tch::Cuda::device_count() > 0 {

@@ -14,6 +14,8 @@ use queue::job::{BatchJob, CONTRACT_VERSION, RecognizeOptions, Timing, Transcrip
 use queue::port::GatewayPort;
 use queue::session::Session;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::info_span;
 
 use crate::admit::{self, Admitted};
 use crate::audio::decode::decode;
@@ -53,9 +55,12 @@ pub async fn recognize(
     let options = gateway.resolve(&request.wanted)?;
     let bytes = body.len() as u64;
     let max_seconds = gateway.config.limits.max_audio_seconds;
+    // These spans are not entered: a line of the log keeps the request's id, and their times count all the same.
+    let part = info_span!("decode", bytes);
     let decoding = gateway.pool.run(move || decode(body, request.raw, max_seconds, lease));
     let recording = tokio::time::timeout_at(deadline, decoding).await.map_err(|_| late())??;
     histogram!("gateway_decode_seconds").record(start.elapsed());
+    drop(part);
 
     let job = BatchJob {
         version: CONTRACT_VERSION,
@@ -69,10 +74,14 @@ pub async fn recognize(
     };
     let mut ticket = gateway.relay.expect_job(&job.id);
     let mut guard = CancelJob { queue: gateway.queue.clone(), job: Some(job.id.clone()) };
+    let part = info_span!("submit", job = %job.id, samples = job.samples);
     gateway.queue.submit(&job, recording.pcm).await?;
-    drop(recording.lease);
+    drop((part, recording.lease));
+    let part = info_span!("await_answer", job = %job.id, queue_ms = Empty, infer_ms = Empty);
     let reply = tokio::time::timeout_at(deadline, ticket.reply()).await.map_err(|_| late())?;
     let reply = reply.ok_or(Error::Internal("the relay forgot a job"))?;
+    part.record("queue_ms", reply.timing.queue_ms).record("infer_ms", reply.timing.infer_ms);
+    drop(part);
     guard.job = None;
     drop(admitted);
 

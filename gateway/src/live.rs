@@ -4,6 +4,8 @@
 //! side only: audio goes to the worker the moment there is room for it, and a client that does not read its
 //! results is cut off. Knows no protocol; an edge holds the [`LiveCall`].
 
+mod ears;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,14 +13,14 @@ use bytes::Bytes;
 use license_proxy::Usage;
 use metrics::{counter, histogram};
 use queue::ids::SessionId;
+use queue::job::Timing;
 use queue::session::{SessionEvent, ToWorker};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, info_span};
 
+use self::ears::Ears;
 use crate::admit::Admitted;
-use crate::audio::raw::{RawReader, to_pcm16};
-use crate::audio::resample::{Aim, Resampler};
 use crate::audio::samples_to_ms;
 use crate::dispatch::cancel_session;
 use crate::error::Error;
@@ -80,14 +82,22 @@ pub(crate) fn start(
     let (failed, outcome) = oneshot::channel();
     let ears = Ears::new(request)?;
     let now = Instant::now();
-    let span = tracing::Span::current();
+    let span = Span::current();
     let task = Task {
         client: Client { inputs, events, ears, interim: request.interim, progress: request.progress },
         resume_at: state.committed(),
         state,
         ticket,
         outbox: None,
-        clocks: Clocks { opened: now, waiting: Some(now), worker: now, client: now, outage: None },
+        clocks: Clocks {
+            opened: now,
+            waiting: Some(now),
+            claimed: now,
+            worker: now,
+            client: now,
+            outage: None,
+        },
+        queued: Some(info_span!("queue")),
         gateway,
     };
     tokio::spawn(
@@ -101,47 +111,6 @@ pub(crate) fn start(
         .instrument(span),
     );
     Ok(LiveCall { session, input, events: told, failed: outcome })
-}
-
-/// Raw audio of the client to samples at 16 kHz.
-struct Ears {
-    reader: RawReader,
-    resampler: Resampler,
-    mono: Vec<f32>,
-    resampled: Vec<f32>,
-    pcm: Vec<u8>,
-}
-
-impl Ears {
-    fn new(request: &Live) -> Result<Self, Error> {
-        Ok(Self {
-            reader: RawReader::new(request.raw),
-            resampler: Resampler::new(request.raw.rate_hz, Aim::Live)?,
-            mono: Vec::new(),
-            resampled: Vec::new(),
-            pcm: Vec::new(),
-        })
-    }
-
-    fn hear(&mut self, bytes: &[u8]) -> Result<&[u8], Error> {
-        self.mono.clear();
-        self.resampled.clear();
-        self.reader.read(bytes, &mut self.mono);
-        self.resampler.push(&self.mono, &mut self.resampled)?;
-        Ok(self.pcm())
-    }
-
-    fn finish(&mut self) -> Result<&[u8], Error> {
-        self.resampled.clear();
-        self.resampler.finish(&mut self.resampled)?;
-        Ok(self.pcm())
-    }
-
-    fn pcm(&mut self) -> &[u8] {
-        self.pcm.clear();
-        to_pcm16(&self.resampled, &mut self.pcm);
-        &self.pcm
-    }
 }
 
 /// The client's side.
@@ -158,6 +127,8 @@ struct Clocks {
     opened: Instant,
     /// No worker holds the session.
     waiting: Option<Instant>,
+    /// A worker got it.
+    claimed: Instant,
     /// Last event of a worker.
     worker: Instant,
     /// Last input of the client.
@@ -173,6 +144,8 @@ struct Task {
     client: Client,
     outbox: Option<mpsc::Sender<ToWorker>>,
     clocks: Clocks,
+    /// The wait for a worker, as a part of the request's trace.
+    queued: Option<Span>,
     resume_at: u64,
 }
 
@@ -247,14 +220,18 @@ impl Task {
         let now = Instant::now();
         self.clocks.worker = now;
         let before = self.state.epoch();
-        let queue_ms = match &event {
-            SessionEvent::Claimed { queue_ms, .. } => *queue_ms,
-            _ => 0.0,
+        let (queue_ms, timing) = match &event {
+            SessionEvent::Claimed { queue_ms, .. } => (*queue_ms, None),
+            SessionEvent::Update { timing, .. } => (0.0, Some(*timing)),
+            _ => (0.0, None),
         };
+        let decoded = self.state.processed();
         let step = self.state.on_event(epoch, event);
         if self.state.epoch() != before {
             self.outbox = None;
             self.clocks.waiting = None;
+            self.clocks.claimed = now;
+            self.queued = None;
             histogram!("gateway_session_claim_seconds").record(self.clocks.opened.elapsed());
             histogram!("gateway_queue_wait_seconds").record(f64::from(queue_ms) / 1e3);
             if before > 0 {
@@ -264,6 +241,10 @@ impl Task {
         } else if self.state.worker().is_none() && self.clocks.waiting.is_none() {
             self.outbox = None;
             self.clocks.waiting = Some(now);
+            self.queued = Some(info_span!("queue"));
+        }
+        if let Some(timing) = timing.filter(|_| self.state.processed() > decoded) {
+            self.measure_overhead(timing, now);
         }
         for came in self.state.take_decoded() {
             histogram!("gateway_chunk_latency_seconds").record(now - came);
@@ -277,6 +258,15 @@ impl Task {
             }
             Step::Failed(e) => Err(e.into()),
         }
+    }
+
+    /// What the way of a chunk took beside its wait and its step in the worker. Left out is what would tell of the
+    /// client: chunks from before the claim, those that only a finalize or the end completed, and backlogs.
+    fn measure_overhead(&self, timing: Timing, now: Instant) {
+        let came = self.state.completed_by().filter(|came| *came >= self.clocks.claimed);
+        let Some(came) = came.filter(|_| !self.state.is_waiting()) else { return };
+        let worked = f64::from(timing.queue_ms + timing.infer_ms) / 1e3;
+        histogram!("gateway_chunk_overhead_seconds").record(((now - came).as_secs_f64() - worked).max(0.0));
     }
 
     fn on_input(&mut self, input: Option<Input>) -> Result<Go, Error> {

@@ -43,6 +43,11 @@ pub fn describe() {
         "live chunk from received to decoded"
     );
     describe_histogram!(
+        "gateway_chunk_overhead_seconds",
+        Unit::Seconds,
+        "live chunk from received to decoded, less its wait and step in the worker"
+    );
+    describe_histogram!(
         "gateway_queue_send_seconds",
         Unit::Seconds,
         "one round trip of messages to a worker"

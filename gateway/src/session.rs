@@ -301,6 +301,11 @@ impl LiveSession {
         self.marks.drain(..done).map(|(_, came)| came)
     }
 
+    /// When the chunk came with which the audio that is decoded by now was complete.
+    pub fn completed_by(&self) -> Option<Instant> {
+        self.marks.iter().find(|(end, _)| *end >= self.processed).map(|(_, came)| *came)
+    }
+
     fn on_claimed(&mut self, epoch: Epoch, worker: WorkerId, resume_at: u64) -> Step {
         if epoch <= self.epoch {
             return Step::Nothing;

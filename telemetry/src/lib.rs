@@ -11,6 +11,8 @@ mod build;
 mod logs;
 mod metric;
 mod process;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod trace;
 
 pub use build::{BuildInfo, build_info};

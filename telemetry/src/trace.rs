@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use opentelemetry::Context;
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -31,6 +32,27 @@ pub fn follow(span: &Span, traceparent: &str) -> bool {
     let carrier = HashMap::from([(HEADER.to_owned(), traceparent.trim().to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     context.span().span_context().is_valid() && span.set_parent(context).is_ok()
+}
+
+/// Where a span stands in a trace that is exported: what work on another thread hangs its own spans on. Cheap to
+/// copy, and there is none where nobody would see those spans, so that they are not made.
+#[derive(Debug, Clone)]
+pub struct Place(SpanContext);
+
+/// The place of a span; `None` when it is not exported.
+pub fn place(span: &Span) -> Option<Place> {
+    let context = span.context();
+    let place = context.span().span_context().clone();
+    (place.is_valid() && place.is_sampled()).then_some(Place(place))
+}
+
+/// Makes a span a child of the first place and links it to the others: one piece of work for many requests.
+pub fn join<'a>(span: &Span, places: impl IntoIterator<Item = &'a Place>) {
+    let mut places = places.into_iter();
+    let Some(Place(first)) = places.next() else { return };
+    // Where nothing is exported there is nothing to hang it on.
+    drop(span.set_parent(Context::new().with_remote_span_context(first.clone())));
+    places.for_each(|Place(other)| span.add_link(other.clone()));
 }
 
 #[cfg(test)]
@@ -72,5 +94,20 @@ mod tests {
     #[test]
     fn no_export_no_context() {
         assert_eq!(current_traceparent(), None);
+        assert!(place(&tracing::info_span!("work")).is_none());
+    }
+
+    #[test]
+    fn what_is_not_sampled_has_no_place() {
+        with_spans(|| {
+            let work = tracing::info_span!("work");
+            follow(&work, PARENT);
+            let step = tracing::info_span!(parent: None, "step");
+            join(&step, [&place(&work).expect("sampled")]);
+            assert_eq!(traceparent(&step).expect("context").split('-').nth(1), PARENT.split('-').nth(1));
+            let unsampled = tracing::info_span!("work");
+            follow(&unsampled, &PARENT.replace("-01", "-00"));
+            assert!(place(&unsampled).is_none());
+        });
     }
 }

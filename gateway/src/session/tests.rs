@@ -65,6 +65,25 @@ fn audio_waits_for_a_claim_and_then_goes_at_once() {
 }
 
 #[test]
+fn what_completed_the_decoded_audio_is_known() {
+    let mut s = session();
+    s.on_event(1, claimed("wk-1", 0));
+    let first = Instant::now();
+    let second = first + std::time::Duration::from_millis(40);
+    s.push(&pcm(0, 800), first);
+    s.push(&pcm(800, 800), second);
+    s.on_event(1, update(800));
+    assert_eq!(s.completed_by(), Some(first));
+    // A step that ends within a chunk had to wait for that chunk.
+    s.on_event(1, update(1_000));
+    assert_eq!(s.completed_by(), Some(second));
+    assert_eq!(s.take_decoded().collect::<Vec<_>>(), [first]);
+    s.on_event(1, update(1_600));
+    assert_eq!((s.completed_by(), s.take_decoded().count()), (Some(second), 1));
+    assert_eq!(s.completed_by(), None);
+}
+
+#[test]
 fn tiny_chunks_are_joined_and_large_ones_are_cut() {
     let mut s = session();
     s.on_event(1, claimed("wk-1", 0));

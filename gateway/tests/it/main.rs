@@ -15,5 +15,6 @@ mod openai;
 mod redis;
 mod rest;
 mod takeover;
+mod trace;
 mod websocket;
 mod worker;

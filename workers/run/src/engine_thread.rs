@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use telemetry::trace::Place;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use workers_batch::{BatchError, Batcher, Event, Limits, NewJob, NewStream, Next, Occupant, Plan, What};
 use workers_engine::{Engine, EngineError};
+
+use crate::trace::Traces;
 
 /// Commands that may wait for the engine.
 const COMMANDS: usize = 1_024;
@@ -23,10 +26,10 @@ const TICKS: usize = 64;
 /// What the engine thread is told.
 #[derive(Debug)]
 pub enum Command {
-    /// A live stream wants a slot; what came for it already follows in order.
-    OpenStream(Occupant, NewStream, Vec<Input>),
+    /// A live stream wants a slot; what came for it already follows in order. The place is where its steps show.
+    OpenStream(Occupant, NewStream, Vec<Input>, Option<Place>),
     /// A recording wants a slot.
-    OpenJob(Occupant, NewJob),
+    OpenJob(Occupant, NewJob, Option<Place>),
     /// Something for a stream.
     Input(Occupant, Input),
     /// Look again: someone is gone.
@@ -126,6 +129,7 @@ pub fn start(engine: Box<dyn Engine>, limits: Limits) -> std::io::Result<EngineT
         ticks: ticks_out,
         gone,
         limbo: HashSet::new(),
+        traces: Traces::default(),
         runtime: Handle::current(),
         started,
     };
@@ -144,6 +148,7 @@ struct Thread {
     gone: Arc<Mutex<Vec<Occupant>>>,
     /// Occupants that were closed before their opening was read.
     limbo: HashSet<Occupant>,
+    traces: Traces,
     runtime: Handle,
     started: Instant,
 }
@@ -165,6 +170,7 @@ impl Thread {
                 },
                 Next::Wait(until) => Some(until),
             };
+            self.traces.settle(&tick.events);
             if !tick.events.is_empty() && self.ticks.blocking_send(tick).is_err() {
                 return EngineExit::Stopped;
             }
@@ -195,6 +201,7 @@ impl Thread {
         let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
         for occupant in gone {
             self.batcher.close(occupant);
+            self.traces.forget(occupant);
             self.limbo.insert(occupant);
         }
     }
@@ -223,17 +230,21 @@ impl Thread {
         let now = self.started.elapsed();
         let (occupant, result) = match command {
             Command::Wake => return,
-            Command::OpenStream(occupant, ..) | Command::OpenJob(occupant, _)
+            Command::OpenStream(occupant, ..) | Command::OpenJob(occupant, ..)
                 if self.limbo.contains(&occupant) =>
             {
                 return;
             }
-            Command::OpenStream(occupant, stream, inputs) => {
+            Command::OpenStream(occupant, stream, inputs, place) => {
+                self.traces.keep(occupant, place);
                 let opened = self.open_stream(occupant, &stream);
                 let all = inputs.into_iter().try_fold((), |(), input| self.input(occupant, input, now));
                 (occupant, opened.and(all))
             }
-            Command::OpenJob(occupant, job) => (occupant, self.batcher.open_job(occupant, job, now)),
+            Command::OpenJob(occupant, job, place) => {
+                self.traces.keep(occupant, place);
+                (occupant, self.batcher.open_job(occupant, job, now))
+            }
             Command::Input(occupant, input) => (occupant, self.input(occupant, input, now)),
         };
         match result {
@@ -241,6 +252,7 @@ impl Thread {
             Ok(()) | Err(BatchError::FindOccupant(_)) => {}
             Err(error) => {
                 self.batcher.close(occupant);
+                self.traces.forget(occupant);
                 tick.events.push(Event { occupant, what: What::Failed { detail: error.to_string() } });
             }
         }
@@ -266,9 +278,14 @@ impl Thread {
     }
 
     fn step(&mut self, plan: &Plan, tick: &mut Tick) -> Result<(), EngineExit> {
+        let span = self.traces.step(plan);
         let begun = Instant::now();
         let outputs = self.open_and_step(plan);
         let took = begun.elapsed();
+        if let Err(error) = &outputs {
+            span.record("error", error.reason());
+        }
+        drop(span);
         crate::metrics::step(plan, took, outputs.is_ok());
         match outputs {
             Ok(outputs) => tick.events.extend(self.batcher.finish(plan, &outputs, took)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use queue::ids::JobId;
 use queue::port::ClaimedJob;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
 use workers_batch::Occupant;
 
 /// One job.
@@ -21,6 +22,8 @@ pub struct JobEntry {
     pub claimed_at: Duration,
     /// Its slot; given back when the entry is dropped.
     pub permit: OwnedSemaphorePermit,
+    /// From claimed to answered, in the trace of its request.
+    pub span: Span,
 }
 
 /// All jobs of the worker.

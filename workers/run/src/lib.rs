@@ -9,7 +9,8 @@
 //! - [`load`] and [`warm`]: a model folder becomes an engine whose costs are known, by `stopwatch`;
 //! - [`ready`]: `/health` and `/metrics`; `register`: the worker's record in the queue, from the start on; [`license`]: may
 //!   new work be taken;
-//! - [`serve`]: the whole journey; [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`.
+//! - [`serve`]: the whole journey; [`worker`]: the loops: `pull`, `inbox`, [`sessions`], [`jobs`], [`engine_thread`], `reply`, `beat`, `drain`;
+//!   `trace`: their spans.
 //!
 //! Gateways are never called: everything passes through the queue.
 
@@ -22,6 +23,7 @@ mod pull;
 mod register;
 mod reply;
 mod stopwatch;
+mod trace;
 
 pub mod config;
 pub mod engine_thread;

@@ -137,7 +137,8 @@ async fn take_session(shared: &Shared, claim: ClaimedSession, permit: OwnedSemap
                 Routed::Ask(_) | Routed::Nothing => {}
             }
         }
-        room.send(Command::OpenStream(occupant, stream, inputs));
+        let place = sessions.get_mut(occupant).and_then(|entry| telemetry::trace::place(&entry.span));
+        room.send(Command::OpenStream(occupant, stream, inputs, place));
     }
     shared.show_active();
     tracing::info!(session = %id, epoch, "session claimed");
@@ -153,7 +154,9 @@ async fn take_job(shared: &Shared, claim: ClaimedJob, permit: OwnedSemaphorePerm
     tracing::info!(job = %claim.job.id, attempt = claim.attempt, "job claimed");
     let occupant = shared.engine.occupant();
     let job = claim.job.clone();
-    let entry = JobEntry { claim: claim.clone(), queue_ms, claimed_at: shared.engine.now(), permit };
+    let span = crate::trace::job(&claim, queue_ms);
+    let place = telemetry::trace::place(&span);
+    let entry = JobEntry { claim: claim.clone(), queue_ms, claimed_at: shared.engine.now(), permit, span };
     // Held from here on, so that the heartbeat keeps the claim while the audio travels.
     shared.jobs().insert(occupant, entry);
     shared.show_active();
@@ -183,7 +186,7 @@ async fn take_job(shared: &Shared, claim: ClaimedJob, permit: OwnedSemaphorePerm
     let Some(room) = shared.engine.reserve().await else { return };
     // Cancelled meanwhile: then nothing of it may reach the engine.
     if shared.jobs().contains(occupant) {
-        room.send(Command::OpenJob(occupant, new));
+        room.send(Command::OpenJob(occupant, new, place));
     }
 }
 
@@ -195,7 +198,10 @@ async fn audio(shared: &Shared, claim: &ClaimedJob) -> Result<Vec<i16>, WorkErro
         message: format!("failed to read the audio of job {id}: {why}; send the request again"),
     };
     match found {
-        Ok(Some(pcm)) => Ok(decode(&pcm)),
+        // Hours of samples take long enough to keep others of this thread waiting, heartbeats among them.
+        Ok(Some(pcm)) => {
+            tokio::task::spawn_blocking(move || decode(&pcm)).await.map_err(|e| lost(&e.to_string()))
+        }
         Ok(None) => Err(lost("it is no longer in the queue")),
         Err(error) => Err(lost(&error.to_string())),
     }

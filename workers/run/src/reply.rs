@@ -112,6 +112,7 @@ fn end(shared: &Shared, entry: Option<crate::sessions::Entry>, end: SessionEnd, 
     let reason = if let SessionEnd::Failed(error) = &end { Some(error.kind.reason()) } else { None };
     crate::metrics::finished(reason);
     shared.meter.requests(1);
+    entry.span.record("reason", reason);
     tracing::info!(session = %entry.claim.state.session.id, reason, "session over");
     outbox.ends.push((entry.claim, end));
 }
@@ -153,6 +154,7 @@ fn sort_job(shared: &Shared, event: Event, outbox: &mut Outbox) {
         let times = JobTimes { audio_ms, infer_ms: timing.infer_ms, claimed_ms, e2e_ms };
         crate::metrics::job(&job.options.language, times);
     }
+    entry.span.record("reason", reason);
     tracing::info!(job = %job.id, audio_ms, infer_ms = timing.infer_ms, reason, "job over");
     let reply = BatchReply { job: job.id.clone(), outcome, timing };
     outbox.answers.push((entry, reply));

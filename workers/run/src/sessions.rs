@@ -15,6 +15,7 @@ use queue::ids::{GatewayId, SessionId};
 use queue::port::ClaimedSession;
 use queue::session::{Epoch, SessionEvent, ToGateway, ToWorker};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
 use workers_batch::Occupant;
 use workers_engine::SAMPLE_RATE_HZ;
 
@@ -50,6 +51,8 @@ pub struct Entry {
     stalled: bool,
     flushed_at: Option<u64>,
     ended: bool,
+    /// From claimed to over, in the trace of its request.
+    pub span: Span,
     /// Its slot; given back when the entry is dropped.
     _permit: OwnedSemaphorePermit,
 }
@@ -141,6 +144,7 @@ impl Sessions {
         // An older claim of the same session on this worker is void.
         let former = self.remove_id(&id);
         let entry = Entry {
+            span: crate::trace::session(&claim),
             claim,
             occupant,
             next_segment,

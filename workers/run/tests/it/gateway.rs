@@ -96,6 +96,14 @@ enum Mark {
 
 impl Live {
     pub(crate) async fn open(port: Arc<dyn GatewayPort>, options: RecognizeOptions) -> Self {
+        Self::open_traced(port, options, None).await
+    }
+
+    pub(crate) async fn open_traced(
+        port: Arc<dyn GatewayPort>,
+        options: RecognizeOptions,
+        traceparent: Option<String>,
+    ) -> Self {
         let gateway = GatewayId::generate();
         let session = Session {
             version: CONTRACT_VERSION,
@@ -103,7 +111,7 @@ impl Live {
             gateway: gateway.clone(),
             options,
             accepted_at_ms: unix_ms(),
-            traceparent: None,
+            traceparent,
         };
         port.open_session(&session).await.unwrap();
         Self {

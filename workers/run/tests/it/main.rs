@@ -7,3 +7,4 @@ mod gateway;
 mod live;
 mod processes;
 mod rig;
+mod trace;

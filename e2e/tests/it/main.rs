@@ -8,4 +8,5 @@ mod openai_sdk;
 mod processes;
 mod quickstart;
 mod redis_stopped;
+mod word_times;
 mod worker_killed;

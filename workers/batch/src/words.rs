@@ -78,18 +78,20 @@ pub fn spoken(tokens: &[Token], pieces: &[String], times: TimeBase) -> Spoken {
 #[derive(Default)]
 struct Open {
     word: String,
-    /// First and last frame in which something was written.
-    frames: Option<(u32, u32)>,
+    /// Frame of its first token.
+    begin: Option<u32>,
+    /// Frame in which its last letter was written; a mark without letters is no word.
+    last: Option<u32>,
     log_prob: f32,
     tokens: u32,
 }
 
 impl Open {
     fn add(&mut self, text: &str, token: &Token) {
-        // A `▁` of its own is the space before the word: it says how sure the model is, not when it begins.
+        // A word begins where its mark does, though that is a `▁` of its own: the model's delay is measured there.
+        self.begin.get_or_insert(token.frame);
         if !text.is_empty() {
-            let first = self.frames.map_or(token.frame, |f| f.0);
-            self.frames = Some((first, token.frame));
+            self.last = Some(token.frame);
         }
         self.word.push_str(text);
         self.log_prob += token.log_prob;
@@ -97,10 +99,10 @@ impl Open {
     }
 
     fn close(self, times: TimeBase) -> Option<SpokenWord> {
-        let (first, last) = self.frames?;
+        let (begin, last) = (self.begin?, self.last?);
         Some(SpokenWord {
             word: self.word,
-            start_ms: times.at_ms(first),
+            start_ms: times.at_ms(begin),
             end_ms: times.at_ms(last + 1),
             confidence: (self.log_prob / self.tokens as f32).exp().clamp(0.0, 1.0),
         })
@@ -144,10 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn a_space_of_its_own_begins_a_word_but_not_its_time() {
+    fn a_mark_of_its_own_is_where_its_word_begins() {
         check(
             &[("h", 5, 1.0), ("i", 6, 1.0), ("▁", 7, 1.0), ("m", 9, 1.0), ("e", 10, 1.0), ("▁", 12, 1.0)],
-            &[("hi", 1_120, 1_200), ("me", 1_280, 1_360)],
+            &[("hi", 1_120, 1_200), ("me", 1_200, 1_360)],
         );
     }
 

@@ -119,6 +119,20 @@ impl Service {
         program.ports.get(index).copied().context("it has that port")
     }
 
+    /// The sum of a metric over all its labels, from a worker or the gateway; `None` while nothing answers.
+    pub async fn metric(&self, program: &str, name: &str) -> Option<f64> {
+        // A worker serves gRPC first and its figures second.
+        let port = self.port(program, usize::from(program.starts_with("asr"))).ok()?;
+        let url = format!("http://127.0.0.1:{port}/metrics");
+        let text = reqwest::get(url).await.ok()?.text().await.ok()?;
+        let values = text.lines().filter_map(|line| {
+            let (labelled, value) = line.rsplit_once(' ')?;
+            let (found, _) = labelled.split_once('{').unwrap_or((labelled, ""));
+            if found == name { value.parse::<f64>().ok() } else { None }
+        });
+        Some(values.sum())
+    }
+
     /// Sends a signal to a program.
     pub async fn signal(&self, program: &str, signal: Signal) -> anyhow::Result<i32> {
         let pid = self.pid(program).await?;

@@ -54,10 +54,7 @@ async fn busy_worker(service: &Service, replicas: u32) -> anyhow::Result<String>
     eventually("a worker has the stream", || async {
         for index in 0..replicas {
             let name = format!("asr-{index}");
-            let port = service.port(&name, 1).ok()?;
-            let metrics =
-                reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
-            if metrics.lines().any(|line| line.starts_with("asr_active_streams") && !line.ends_with(" 0")) {
+            if service.metric(&name, "asr_active_streams").await? > 0.0 {
                 return Some(name);
             }
         }
@@ -78,11 +75,7 @@ async fn a_recording_survives_its_worker() -> anyhow::Result<()> {
     assert_eq!(undisturbed.status, 200, "{undisturbed:?}");
     let killing = async {
         eventually("the worker has the recording", || async {
-            let port = service.port("asr-0", 1).ok()?;
-            let metrics =
-                reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
-            let busy = |line: &str| line.starts_with("asr_active_requests") && !line.ends_with(" 0");
-            metrics.lines().any(busy).then_some(())
+            (service.metric("asr-0", "asr_active_requests").await? > 0.0).then_some(())
         })
         .await?;
         service.signal("asr-0", Signal::SIGKILL).await

@@ -1,9 +1,10 @@
 //! Bad input: a documented status and body for each, and the gateway as it was before.
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::audio::{bytes, pcm, say, to_mulaw, wav, wav_file, wav_of};
-use crate::harness::{form, served};
+use crate::harness::{Reply, Served, form, served, soon};
 
 const PATH: &str = "/api/v1/lightning/get_text";
 
@@ -128,19 +129,46 @@ async fn two_hours_are_served_and_a_sample_more_is_refused() {
 async fn long_headers_and_unknown_paths_are_answered() {
     let (served, _worker) = served(&[]).await;
     let request = served.http.post(served.url(PATH)).header("x-filler", "x".repeat(17_000)).body(wav_of("1"));
-    let reply = crate::harness::Reply::of(request.send().await.unwrap()).await;
+    let reply = Reply::of(request.send().await.unwrap()).await;
     assert_eq!((reply.status, reply.json()["reason"].as_str()), (431, Some("HeaderTooLarge")));
-    let longest = served.http.get(served.url("/health")).header("x-filler", "x".repeat(200_000)).send().await;
-    assert!(longest.map_or(431, |r| r.status().as_u16()) == 431);
+    assert_eq!(answer_to_long_header(&served, 200_000).await, "HTTP/1.1 431");
     assert_eq!(served.get("/api/v1/other").await.json()["reason"], "NotFound");
     assert_eq!(served.get(PATH).await.status, 405);
     let reply = served.http.delete(served.url("/v1/listen")).send().await.unwrap();
     assert_eq!(reply.status().as_u16(), 405);
 }
 
+/// Start of the answer to a header of so many bytes, whatever becomes of the connection behind it.
+async fn answer_to_long_header(served: &Served, bytes: usize) -> String {
+    let stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let head = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Filler: {}\r\n\r\n", "x".repeat(bytes));
+    // The gateway stops reading somewhere within it; then the rest cannot be written.
+    let writing = tokio::spawn(async move { drop(writer.write_all(head.as_bytes()).await) });
+    let mut answer = [0; 12];
+    soon("an answer", reader.read_exact(&mut answer)).await.unwrap();
+    writing.abort();
+    String::from_utf8(answer.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn long_headers_over_http_2_are_answered_and_the_connection_goes_on() {
+    let (served, _worker) = served(&[]).await;
+    let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let get = |bytes: usize| http.get(served.url("/health")).header("x-filler", "x".repeat(bytes)).send();
+    let reply = Reply::of(get(17_000).await.unwrap()).await;
+    assert_eq!((reply.status, reply.json()["reason"].as_str()), (431, Some("HeaderTooLarge")));
+    // Beyond what is read at all there is no body, but the same status.
+    assert_eq!(get(70_000).await.unwrap().status().as_u16(), 431);
+    assert_eq!(get(100).await.unwrap().status().as_u16(), 200);
+    // A header without end is an attack: the connection is closed, with the protocol's word for it.
+    let closed = format!("{:?}", get(200_000).await.unwrap_err());
+    assert!(closed.contains("ENHANCE_YOUR_CALM"), "{closed}");
+    assert_eq!(get(100).await.unwrap().status().as_u16(), 200);
+}
+
 #[tokio::test]
 async fn a_body_that_never_comes_is_given_up() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (served, _worker) = served(&["--idle-timeout-ms", "100"]).await;
     let mut stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
     let head = format!(
@@ -148,7 +176,7 @@ async fn a_body_that_never_comes_is_given_up() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 64];
-    let n = crate::harness::soon("an answer", stream.read(&mut answer)).await.unwrap();
+    let n = soon("an answer", stream.read(&mut answer)).await.unwrap();
     assert!(answer[..n].starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&answer[..n]));
     assert_eq!(served.gateway.budget.used(), 0);
 }

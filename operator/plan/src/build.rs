@@ -20,8 +20,9 @@ const REDIS_AUTHORITY: &str = "redis-ca.crt";
 /// Address of the queue.
 pub(crate) fn queue(valid: &Valid) -> Value {
     match &valid.redis {
-        ValidRedis::Embedded(_) | ValidRedis::External { address: ValidExternal::Login { .. }, .. } => {
-            Value::Secret(names::redis_secret(&valid.name, names::REDIS_URL))
+        ValidRedis::Embedded(_) => Value::Secret(names::redis_secret(&valid.name, names::REDIS_URL)),
+        ValidRedis::External { address: ValidExternal::Login { .. }, .. } => {
+            Value::Secret(names::redis_login(&valid.name))
         }
         ValidRedis::External { address: ValidExternal::Url(url), .. } => Value::Text(url.clone()),
         ValidRedis::External { address: ValidExternal::Secret(reference), .. } => {

@@ -14,6 +14,7 @@
 mod build;
 mod component;
 mod desired;
+mod handover;
 pub mod local;
 mod names;
 mod place;
@@ -33,6 +34,7 @@ pub use component::{
     Component, ComponentKind, Container, Content, EnvVar, File, Port, Probe, Reload, Role, Value,
 };
 pub use desired::{Desired, desired};
+pub use handover::held;
 pub use names::redis_password_ref;
 pub use place::{ClusterPlace, ImageSet, LocalPlace, Place};
 pub use plan::{Condition, GeneratedSecret, Observed, Plan, plan};

@@ -101,7 +101,16 @@ pub(crate) fn service_host(namespace: &str, service: &str) -> String {
     format!("{service}.{namespace}.svc")
 }
 
-/// Entry of the Secret that the operator makes for the queue.
+/// Entry of the Secret that the operator makes of the parts of an external Redis' address. It is not that of the
+/// embedded one: on the way from one to the other there are pods that read the one and pods that read the other.
+pub(crate) fn redis_login(deployment: &str) -> SecretRef {
+    SecretRef {
+        name: format!("{}-external", object(deployment, ComponentKind::Redis)),
+        key: REDIS_URL.to_owned(),
+    }
+}
+
+/// Entry of the Secret that the operator makes for the embedded Redis.
 pub(crate) fn redis_secret(deployment: &str, key: &str) -> SecretRef {
     SecretRef { name: object(deployment, ComponentKind::Redis), key: key.to_owned() }
 }

@@ -38,6 +38,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use found::{ApplyFailure, ApplyFailureKind, Children, Found, Note};
 pub use notes::notes;
 pub use reason::REASONS;
+pub(crate) use workload::Workload;
 
 use crate::component::ComponentKind;
 use component::{Part, Scene, condition};

@@ -86,7 +86,7 @@ impl Reconciler {
             Err(error) => return self.cannot_fetch(key, &deployment, error).await,
         };
         // Validate, plan, desired (pure).
-        let decided = self.decide(&deployment, &found);
+        let decided = self.decide(key, &deployment, &found);
         self.aim(key, &deployment, &decided, &found);
         if !self.leadership.is_leader() {
             // What it would do from nothing changes with the schedules.
@@ -123,7 +123,7 @@ impl Reconciler {
     }
 
     /// Nothing is desired of what is not valid: what runs goes on running.
-    fn decide(&self, deployment: &SmallestDeployment, found: &Found) -> Decided {
+    fn decide(&self, key: &Key, deployment: &SmallestDeployment, found: &Found) -> Decided {
         let _step = Step::start("plan");
         let place = ClusterPlace { service_monitors: self.monitors.served(), ..self.place.clone() };
         let fetched = Fetched { secrets: found.secrets.clone(), place: Place::Cluster(place) };
@@ -131,7 +131,9 @@ impl Reconciler {
             Err(invalid) => Decided { outcome: Err(invalid), desired: Desired::default() },
             Ok(valid) => {
                 let plan = operator_plan::plan(&valid, &found.observed, &(self.clock)());
-                Decided { desired: operator_plan::desired(&valid, &plan), outcome: Ok(plan) }
+                let desired = operator_plan::desired(&valid, &plan);
+                let desired = desired.with_way_to_former(&self.index.children(key));
+                Decided { desired, outcome: Ok(plan) }
             }
         }
     }

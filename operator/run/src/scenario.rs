@@ -2,6 +2,7 @@
 //! nobody has anything to do.
 
 mod apiserver;
+mod handover;
 mod lease;
 mod monitors;
 mod resource;

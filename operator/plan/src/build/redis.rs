@@ -55,7 +55,7 @@ pub(crate) fn secrets(valid: &Valid, observed: &Observed) -> Vec<GeneratedSecret
         ValidRedis::External { address: ValidExternal::Login { url, username, password }, .. } => {
             let value = |entry| valid.secrets.get(entry).map_or("", |text| text.expose().trim());
             let login = url::with_login(url, username.as_ref().map_or("", value), value(password));
-            vec![(names::redis_secret(&valid.name, names::REDIS_URL), login)]
+            vec![(names::redis_login(&valid.name), login)]
         }
         ValidRedis::External { address: ValidExternal::Url(_) | ValidExternal::Secret(_), .. } => Vec::new(),
     };

@@ -7,24 +7,25 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use sha2::{Digest as _, Sha256};
 
 use crate::component::{Component, ComponentKind, Container, Content, Reload, Value};
-use crate::desired::meta::meta;
-use crate::plan::Plan;
+use crate::desired::meta::{meta, named};
+use crate::plan::{GeneratedSecret, Plan};
 use crate::secret::SecretRef;
 use crate::valid::Valid;
 
 /// The Secrets that the plan generated: all of them are of the queue.
 pub(super) fn secrets(valid: &Valid, plan: &Plan) -> Vec<Secret> {
-    let mut data: BTreeMap<String, ByteString> = BTreeMap::new();
-    for secret in &plan.secrets {
-        data.insert(secret.reference.key.clone(), ByteString(secret.value.expose().as_bytes().to_vec()));
+    let mut by_name: BTreeMap<&str, BTreeMap<String, ByteString>> = BTreeMap::new();
+    for GeneratedSecret { reference, value } in &plan.secrets {
+        let value = ByteString(value.expose().as_bytes().to_vec());
+        by_name.entry(&reference.name).or_default().insert(reference.key.clone(), value);
     }
-    let secret = Secret {
-        metadata: meta(valid, ComponentKind::Redis),
+    let secret = |(name, data): (&str, BTreeMap<String, ByteString>)| Secret {
+        metadata: named(valid, ComponentKind::Redis, name.to_owned()),
         type_: Some("Opaque".to_owned()),
         data: Some(data),
         ..Secret::default()
     };
-    if plan.secrets.is_empty() { Vec::new() } else { vec![secret] }
+    by_name.into_iter().map(secret).collect()
 }
 
 /// A `ConfigMap` for each component that reads files which are no secret.

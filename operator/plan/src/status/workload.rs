@@ -10,7 +10,7 @@ use super::trouble::Trouble;
 
 /// The replicas of one component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Workload {
+pub(crate) struct Workload {
     /// `Deployment quickstart-asr`.
     pub(super) name: String,
     pub(super) wanted: u32,
@@ -38,7 +38,7 @@ impl Workload {
     }
 
     /// No replica is of an older pod template.
-    pub(super) fn current(&self) -> bool {
+    pub(crate) fn current(&self) -> bool {
         self.seen && self.exist <= self.updated
     }
 

@@ -3,6 +3,7 @@
 //! the difference before you commit it.
 
 mod example;
+mod handover;
 mod objects;
 mod status;
 

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::{now, secrets_and};
 
 /// Objects by kind and name.
-type Objects = BTreeMap<String, Value>;
+pub(crate) type Objects = BTreeMap<String, Value>;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
@@ -66,13 +66,19 @@ pub(crate) fn place(case: &str) -> ClusterPlace {
     }
 }
 
+/// The objects of a case.
+pub(crate) fn of(case: &str) -> Objects {
+    all()[case].clone()
+}
+
 /// The objects of every case, made once.
 fn all() -> &'static BTreeMap<String, Objects> {
     static ALL: OnceLock<BTreeMap<String, Objects>> = OnceLock::new();
     ALL.get_or_init(|| names().into_iter().map(|case| (case.clone(), objects(desired(&case)))).collect())
 }
 
-fn desired(case: &str) -> Desired {
+/// What is desired in a case.
+pub(crate) fn desired(case: &str) -> Desired {
     desired_of(case, &documents(case))
 }
 

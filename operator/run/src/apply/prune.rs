@@ -1,7 +1,8 @@
 //! What the plan no longer has is deleted: objects with our labels, owned by the resource, and not wanted.
 //!
-//! Never a `PersistentVolumeClaim`: models that took hours to download, and a Redis that somebody wanted on disk, go
-//! only when the user deletes them.
+//! A Redis of before stays until no pod uses it any more ([`operator_plan::held`]): the news of the rollout's end, or of
+//! the last pod's, is what wakes the turn that deletes it. And never a `PersistentVolumeClaim`: models that took hours
+//! to download go only when the user deletes them, and the volume of a Redis is its `StatefulSet`'s.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -29,10 +30,13 @@ impl Applier {
         wanted: &BTreeSet<(Kind, String)>,
     ) -> Result<(), NotApplied> {
         let owned = self.index.owned(key);
+        // As the answers to apply have them: a Deployment that has just been changed is not rolled out.
+        let held = operator_plan::held(&key.name, &self.index.children(key));
         let surplus = owned.iter().rev().filter(|(object, live)| {
             object.0 != Kind::PersistentVolumeClaim
                 && live.owner.as_deref() == Some(uid)
                 && !wanted.contains(*object)
+                && !held.contains(&object.1)
         });
         for ((kind, name), live) in surplus {
             self.delete(key, *kind, (name, live))

@@ -321,6 +321,11 @@ impl State {
         if !body["spec"]["replicas"].is_null() {
             object["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = json!({ "f:replicas": {} });
         }
+        let generation = known.as_ref().map_or(1, |known| {
+            let before = known["metadata"]["generation"].as_u64().unwrap_or(1);
+            before + u64::from(known["applied"]["spec"] != body["spec"])
+        });
+        object["metadata"]["generation"] = json!(generation);
         object["applied"] = body;
         if let Some(known) = known {
             object["status"] = known["status"].clone();

@@ -1,7 +1,8 @@
 //! Components → Deployments, and the `StatefulSet` of the embedded Redis.
 
 use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet,
+    StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
@@ -82,9 +83,19 @@ pub(super) fn stateful_set(
             pod_management_policy: Some("Parallel".to_owned()),
             revision_history_limit: Some(HISTORY),
             volume_claim_templates: volume_claims(valid, embedded),
+            persistent_volume_claim_retention_policy: embedded.persistence.as_ref().map(|_| retention()),
             ..StatefulSetSpec::default()
         }),
         status: None,
+    }
+}
+
+/// What was in flight is of no use to another Redis, and nobody would look for its volume: it goes with the Redis, and
+/// stays while that is only stopped.
+fn retention() -> StatefulSetPersistentVolumeClaimRetentionPolicy {
+    StatefulSetPersistentVolumeClaimRetentionPolicy {
+        when_deleted: Some("Delete".to_owned()),
+        when_scaled: Some("Retain".to_owned()),
     }
 }
 

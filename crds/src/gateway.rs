@@ -31,6 +31,10 @@ pub struct Gateway {
     /// What it accepts.
     #[serde(default)]
     pub limits: GatewayLimits,
+    /// Fetches recordings on behalf of clients that send an address instead of audio: http and https, from public
+    /// addresses only. In a cluster it also lets the gateway reach ports 80 and 443.
+    #[serde(default)]
+    pub allow_url_fetch: bool,
     /// How it ends.
     #[serde(default)]
     pub lifecycle: Lifecycle,

@@ -32,5 +32,6 @@ pub use status::{
     SmallestDeploymentStatus, StreamsStatus,
 };
 pub use worker::{
-    AccessMode, Batch, Cache, Device, EmptyDirCache, Gpu, HostPathCache, Model, VolumeClaimCache, Worker,
+    AccessMode, Batch, Cache, Device, EmptyDirCache, Gpu, HostPathCache, Model, Precision, VolumeClaimCache,
+    Worker,
 };

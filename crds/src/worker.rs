@@ -17,8 +17,8 @@ use crate::pod::{Lifecycle, PodOptions, Scaling};
 #[x_kube(validation = Rule::new("!(self.device == 'cpu' && has(self.gpu))").message(
     "device cpu uses no GPU: remove gpu, or set device to cuda or auto"
 ))]
-#[x_kube(validation = Rule::new("self.models.all(a, self.models.exists_one(b, b.name == a.name))").message(
-    "two models share a name: give each its own"
+#[x_kube(validation = Rule::new("size(self.models) <= 1").message(
+    "models takes one model: make another SmallestDeployment for another model"
 ))]
 #[x_kube(validation = Rule::new(
     "!has(self.port) || !has(self.metricsPort) || self.port != self.metricsPort"
@@ -30,7 +30,8 @@ use crate::pod::{Lifecycle, PodOptions, Scaling};
     "updateStrategy.rollingUpdate needs type RollingUpdate: change the type or remove rollingUpdate"
 ))]
 pub struct Worker {
-    /// Models to serve.
+    // A list, so that a version which serves several needs no other field; the most is there for the rule's cost.
+    /// The model to serve. It is one for each deployment: another model takes another `SmallestDeployment`.
     #[schemars(length(min = 1, max = 3))]
     pub models: Vec<Model>,
     /// Where downloaded models are kept.
@@ -39,6 +40,9 @@ pub struct Worker {
     /// What computes.
     #[serde(default)]
     pub device: Device,
+    /// Type to compute in; `fp32` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// GPUs of each replica; 1 `nvidia.com/gpu` with device `cuda` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
@@ -49,7 +53,7 @@ pub struct Worker {
     /// Batching; measured at start when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
-    /// CPU threads of the engine; all the program may use when absent.
+    /// CPU threads of the engine; half of those that the program may use, rounded up, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u32>,
@@ -85,6 +89,9 @@ pub struct Worker {
 /// A model, in the folder layout of Hugging Face.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.sha256.matches('^[0-9a-f]{64}$')").message(
+    "sha256 must be 64 lower-case hexadecimal digits, without a prefix: write what `smallest model digest DIR` prints"
+))]
 pub struct Model {
     /// Name that clients ask for.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))]
@@ -95,7 +102,8 @@ pub struct Model {
     pub url: String,
     /// SHA-256 of the model, 64 lower-case hexadecimal digits: what
     /// `sha256sum config.json model.safetensors tokenizer.json | sha256sum` prints in its folder.
-    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    // A rule and no pattern, so that the message says what to write; the bound is there for the rule's cost.
+    #[schemars(length(max = 128))]
     pub sha256: String,
 }
 
@@ -195,6 +203,16 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU, or not ready.
     Cuda,
+}
+
+/// Type of weights and activations; `fp32` when absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    Fp32,
+    /// bfloat16: half the memory, and faster on GPUs that know it.
+    Bf16,
 }
 
 /// GPUs of each replica.

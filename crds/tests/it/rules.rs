@@ -118,7 +118,7 @@ fn what_rules_look_at_is_bounded() {
         &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
     let bounded = |field: &Value, bound: &str| assert!(field[bound].is_u64(), "{field} has no {bound}");
     bounded(&spec["asr"]["properties"]["models"], "maxItems");
-    bounded(&spec["asr"]["properties"]["models"]["items"]["properties"]["name"], "maxLength");
+    bounded(&spec["asr"]["properties"]["models"]["items"]["properties"]["sha256"], "maxLength");
     let external = &spec["redis"]["properties"]["external"]["properties"];
     bounded(&external["url"], "maxLength");
     let service = &spec["gateway"]["properties"]["service"]["properties"];

@@ -2,7 +2,7 @@
 
 use crds::{
     Cache, Device, GatewayLimits, GatewayService, Gpu, Lifecycle, Model, Monitoring, Persistence, PodOptions,
-    Scaling,
+    Precision, Scaling,
 };
 use k8s_openapi::api::apps::v1::DeploymentStrategy;
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -59,6 +59,7 @@ pub(crate) struct ValidGateway {
     pub(crate) api_keys: Option<SecretRef>,
     pub(crate) allow_anonymous: bool,
     pub(crate) limits: GatewayLimits,
+    pub(crate) allow_url_fetch: bool,
     pub(crate) scaling: Option<Scaling>,
     /// Its schedules; there when `scaling` is.
     pub(crate) timetable: Option<Timetable>,
@@ -77,6 +78,7 @@ pub(crate) struct ValidWorker {
     /// Engine, when it is not that of the release.
     pub(crate) engine: Option<String>,
     pub(crate) device: Device,
+    pub(crate) precision: Option<Precision>,
     /// GPUs to ask the scheduler for; `None` runs on the CPU.
     pub(crate) gpu: Option<Gpu>,
     pub(crate) slots: Option<u32>,

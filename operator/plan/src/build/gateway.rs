@@ -64,6 +64,10 @@ fn env(valid: &Valid) -> Vec<EnvVar> {
     if gateway.allow_anonymous {
         env.push(text("ALLOW_ANONYMOUS", "true"));
     }
+    if gateway.allow_url_fetch {
+        // Never `any`: an address of the client's choice must not lead to what stands inside.
+        env.push(text("ALLOW_URL_FETCH", "public"));
+    }
     env.push(text("MAX_BODY_BYTES", &limits.max_body_bytes));
     env.push(text("MAX_ACTIVE_REQUESTS", &limits.max_active_requests));
     env.push(text("MAX_STREAMS", &limits.max_streams));

@@ -36,6 +36,14 @@ pub(crate) fn worker(valid: &Valid, worker: &ValidWorker) -> Component {
     }
 }
 
+/// As the worker knows it.
+fn name_of(precision: crds::Precision) -> &'static str {
+    match precision {
+        crds::Precision::Fp32 => "fp32",
+        crds::Precision::Bf16 => "bf16",
+    }
+}
+
 fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
     let cache = match &valid.place {
         Place::Local(local) => local.cache_dir.display().to_string(),
@@ -55,6 +63,7 @@ fn env(valid: &Valid, worker: &ValidWorker) -> Vec<EnvVar> {
     env.push(text("MODEL_CHECKSUM", &format!("sha256:{}", worker.model.sha256)));
     env.push(text("MODEL_CACHE_DIR", &cache));
     env.push(text("DEVICE", device));
+    env.extend(worker.precision.map(|precision| text("MODEL_PRECISION", name_of(precision))));
     env.push(text("DRAIN_TIMEOUT_MS", &milliseconds(worker.lifecycle.drain_seconds)));
     env.push(text("SLOTS", &worker.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())));
     env.extend(worker.max_batch.map(|size| text("BATCH_SLOTS", &size)));

@@ -74,7 +74,9 @@ fn serving_egress(valid: &Valid, kind: ComponentKind) -> Vec<NetworkPolicyEgress
     };
     let model = valid.worker(kind).and_then(|worker| url::port(&worker.model.url));
     let spans = valid.monitoring.otlp_endpoint.as_deref().and_then(url::port);
+    let fetched = (kind == ComponentKind::Gateway && valid.gateway.allow_url_fetch).then_some([80, 443]);
     let mut ports: Vec<u16> = [license, model, spans].into_iter().flatten().collect();
+    ports.extend(fetched.into_iter().flatten());
     ports.sort_unstable();
     ports.dedup();
     if !ports.is_empty() {

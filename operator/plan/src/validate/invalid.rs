@@ -124,7 +124,10 @@ pub enum Invalid {
         time: String,
     },
     /// One worker serves one model in this version.
-    #[error("failed to serve {count} models with one kind of worker: this version serves one")]
+    #[error(
+        "failed to serve {count} models with one kind of worker: this version serves one; make another \
+             SmallestDeployment for each other model"
+    )]
     ServeModels {
         /// How many are asked for.
         count: usize,

@@ -134,6 +134,19 @@ fn the_same_input_gives_the_same_plan() {
     assert_eq!(serde_yaml::to_string(&once).expect("yaml"), serde_yaml::to_string(&again).expect("yaml"));
 }
 
+/// The schema refuses it too, but what was stored before it did may stay as it is.
+#[test]
+fn one_deployment_serves_one_model() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/minimal/cr.yaml"))
+        .expect("case");
+    let mut documents = operator_plan::read(&text).expect("resource");
+    let models = &mut documents.deployment.spec.asr.as_mut().expect("asr").models;
+    models.push(models[0].clone());
+    let error = planned(&documents, place()).expect_err("two models");
+    assert_eq!(error.reason(), "TooManyModels");
+    assert!(error.to_string().contains("make another SmallestDeployment"), "{error}");
+}
+
 #[test]
 fn a_printed_plan_holds_no_secret() {
     let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: lic}\nstringData: {license.jwt: very-secret}\n---\n\

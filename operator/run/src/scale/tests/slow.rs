@@ -29,7 +29,10 @@ async fn one_slow_answer_is_not_yet_a_redis_that_is_away() {
     told(&queues, &mut changes, |reading| reading.asr.queue_depth() == 0).await;
     server.pause();
     ask(&queues, too_slow).await;
-    assert!(matches!(queues.last(&key()), QueueView::Read(_)), "a moment of a busy machine shows in no status");
+    assert!(
+        matches!(queues.last(&key()), QueueView::Read(_)),
+        "a moment of a busy machine shows in no status"
+    );
     assert!(too_slow(&queues.read(&key()).await));
     assert!(too_slow(&queues.last(&key())), "what lasts does");
     server.resume();

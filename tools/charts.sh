@@ -18,6 +18,8 @@ program() {
   local status=0
   command -v "$1" 2>/dev/null && return
   command -v go >/dev/null 2>&1 || return 3
+  # The stage of the charts comes before the cluster's, which would install what the build needs.
+  [ "$(id -u)" != 0 ] || tools/setup.sh --cluster >&2 || return 3
   tools/cluster.sh build >&2 || status=$?
   [ "$status" != 3 ] || return 3
   [ "$status" = 0 ] || die "$1 is not installed, and building it failed; name one in \$${1^^}"

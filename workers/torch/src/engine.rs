@@ -115,11 +115,8 @@ impl TorchEngine {
         tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
         ffi::keep_memory();
         let _inference = InferenceMode::enter();
-        let kind = match options.precision {
-            Precision::Fp32 => Kind::Float,
-            Precision::Bf16 => Kind::BFloat16,
-        };
         let device = device::choose(options.device)?;
+        let kind = kind(options.precision, device);
         let place = Placement { device, kind, fused: device == Device::Cpu && !options.plain };
         let parts = (|| -> Result<_, TchError> {
             Ok((
@@ -262,6 +259,25 @@ impl Engine for TorchEngine {
 
     fn step(&mut self, work: &[SlotWork<'_>]) -> Result<Vec<SlotOutput>, EngineError> {
         self.advance(work).map(|(outputs, _)| outputs)
+    }
+}
+
+/// The type to compute in. A CPU without instructions for bf16 is slower in it than in fp32, and has no packed products.
+fn kind(precision: Precision, device: Device) -> Kind {
+    let packs = || {
+        Tensor::f_zeros([1, 1], (Kind::BFloat16, Device::Cpu))
+            .and_then(|weight| ffi::linear_pack(&weight, 1))
+            .is_ok()
+    };
+    match precision {
+        Precision::Bf16 if device == Device::Cpu && !packs() => {
+            tracing::warn!(
+                "this CPU has no instructions for bf16: the model is computed in fp32, which takes twice the memory"
+            );
+            Kind::Float
+        }
+        Precision::Bf16 => Kind::BFloat16,
+        Precision::Fp32 => Kind::Float,
     }
 }
 

@@ -148,7 +148,8 @@ fn close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
     assert_eq!(got.size(), want.size(), "{what}");
     let tolerance = tolerance * if answered_here() { 1.0 } else { OTHER_CPU };
     if want.numel() > 0 {
-        let difference = (got.to_device(Device::Cpu).to_kind(Kind::Float) - want).abs().max().double_value(&[]);
+        let difference =
+            (got.to_device(Device::Cpu).to_kind(Kind::Float) - want).abs().max().double_value(&[]);
         show(what, difference);
         assert!(difference <= tolerance, "{what} differs by {difference:.1e}, allowed is {tolerance:.0e}");
     }

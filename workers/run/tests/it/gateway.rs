@@ -59,6 +59,16 @@ pub(crate) async fn recognize(
 
 /// Waits for so many answers.
 pub(crate) async fn answers(port: &dyn GatewayPort, gateway: &GatewayId, count: usize) -> Vec<BatchReply> {
+    answers_within(port, gateway, count, PATIENCE).await
+}
+
+/// Waits for so many answers, for work that takes long.
+pub(crate) async fn answers_within(
+    port: &dyn GatewayPort,
+    gateway: &GatewayId,
+    count: usize,
+    patience: Duration,
+) -> Vec<BatchReply> {
     let mut replies = Vec::new();
     let all = async {
         while replies.len() < count {
@@ -70,7 +80,7 @@ pub(crate) async fn answers(port: &dyn GatewayPort, gateway: &GatewayId, count: 
             }
         }
     };
-    tokio::time::timeout(PATIENCE, all).await.expect("the answers come in time");
+    tokio::time::timeout(patience, all).await.expect("the answers come in time");
     replies
 }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use queue::ids::GatewayId;
+use queue::job::BatchJob;
 use queue::port::{GatewayPort, QueueLimits, WorkerPhase, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
 use queue::testing::{RedisServer, TlsRedis};
 use workers_engine::fake::{silence, speak};
 
-use crate::gateway::{Live, PATIENCE, answers, job, options, pcm, recognize};
+use crate::gateway::{Live, PATIENCE, answers, answers_within, job, options, pcm, recognize, unix_ms};
 use crate::rig::sentence;
 
 const LEASE_MS: u64 = 600;
@@ -122,6 +123,31 @@ impl Drop for Worker {
             drop(self.child.wait());
         }
     }
+}
+
+#[tokio::test]
+async fn two_hours_travel_through_redis_and_are_heard_to_the_end() {
+    // The longest recording that a gateway takes by default: parts of a MiB in a list of Redis, read by a worker that
+    // keeps its claim alive meanwhile.
+    const SAMPLES: usize = 2 * 3_600 * 16_000;
+    let server = RedisServer::start().unwrap();
+    let queue = queue(&server).await;
+    let _worker = Worker::start(&server, &[("QUEUE_LEASE_MS", "5000")]);
+    let (mut audio, last) = (pcm(&speak(&["first"])).to_vec(), pcm(&speak(&["last"])));
+    audio.resize(2 * SAMPLES - last.len(), 0);
+    audio.extend_from_slice(&last);
+    let gateway = GatewayId::generate();
+    let patience = PATIENCE * 5;
+    let deadline_ms = unix_ms() + patience.as_millis() as u64;
+    let job = BatchJob { deadline_ms, ..job(&gateway, SAMPLES) };
+    queue.submit(&job, audio.into()).await.unwrap();
+    let mut answers = answers_within(queue.as_ref(), &gateway, 1, patience).await;
+    let transcript = answers.remove(0).outcome.unwrap();
+    assert_eq!((transcript.text.as_str(), transcript.audio_ms), ("first last", 7_200_000));
+    // Speech begins with 200 ms of silence.
+    let start_ms = 7_200_000 - last.len() as u64 / 32 + 200;
+    assert!(transcript.words[1].start_ms.abs_diff(start_ms) <= 40, "{:?}", transcript.words);
+    assert_eq!(GatewayPort::depth(queue.as_ref()).await.unwrap().batch, 0);
 }
 
 #[tokio::test]

@@ -1,19 +1,49 @@
 //! Clients that misbehave leave the others undisturbed, and their slots come back.
 
+use anyhow::Context;
 use e2e::clients::{chunks_of, stream};
-use e2e::{Resource, Service, eventually, quickstart};
+use e2e::{Resource, Sample, Service, eventually, quickstart};
 use futures::SinkExt;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-/// Live streams in the worker now.
-async fn active_streams(service: &Service) -> Option<f64> {
-    let port = service.port("asr-0", 1).ok()?;
-    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
-    let line = metrics.lines().find(|line| line.starts_with("asr_active_streams"))?;
-    line.rsplit(' ').next()?.parse().ok()
+/// What a client that never reads takes from the network: the least that the kernel gives.
+const SMALL_BUFFER: u32 = 4_096;
+/// A WebSocket with hardly any room for results.
+async fn narrow_socket(service: &Service) -> anyhow::Result<WebSocketStream<TcpStream>> {
+    let authority = service.url.trim_start_matches("http://");
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(SMALL_BUFFER)?;
+    let stream = socket.connect(authority.parse()?).await?;
+    let url = format!("ws://{authority}/api/v1/lightning/get_text?sample_rate=16000&progress=true");
+    Ok(tokio_tungstenite::client_async(url, stream).await?.0)
+}
+
+/// Speaks for minutes, as fast as it is taken, without reading a single result or ping.
+async fn speak_only(mut socket: WebSocketStream<TcpStream>, sample: Sample) {
+    for chunk in std::iter::repeat_with(|| chunks_of(&sample)).take(60).flatten() {
+        if socket.send(Message::Binary(chunk.audio.into())).await.is_err() {
+            return;
+        }
+    }
+    // Silent, but there: only the service can end this.
+    std::future::pending::<()>().await;
+}
+
+/// Sessions that the service ended because their clients did not read: too many results waited, or pings went without an
+/// answer. Those that vanished are not counted: hardly anything of theirs was recognized.
+fn cut_off(service: &Service) -> usize {
+    let unread = |line: &&str| {
+        let slow = line.contains("SlowClient") || line.contains("ClientGone");
+        let heard_ms = line.split("\"audio_ms\":").nth(1).and_then(|rest| rest.split(',').next());
+        slow && heard_ms.and_then(|ms| ms.parse().ok()).is_some_and(|ms: u64| ms > 10_000)
+    };
+    let log = service.log_text();
+    log.lines().filter(|line| line.contains("a live session ended")).filter(unread).count()
 }
 
 #[tokio::test]
@@ -21,20 +51,14 @@ async fn clients_that_vanish_or_never_read_disturb_nobody() -> anyhow::Result<()
     let service = Service::start(&Resource { slots: 8, ..Resource::default() }).await?;
     let sample = quickstart()?;
     let undisturbed = stream(&service.args(), &sample).await?;
-    let address = service.url.replacen("http", "ws", 1);
-    let path = format!("{address}/api/v1/lightning/get_text?sample_rate=16000");
 
-    // Three speak and never read; three vanish in the middle without a word.
-    let mut silent = Vec::new();
+    // Three speak for minutes and never read, three vanish in the middle without a word.
+    let mut silent = JoinSet::new();
     for _ in 0..3 {
-        let (mut socket, _) = tokio_tungstenite::connect_async(&path).await?;
-        for chunk in chunks_of(&sample) {
-            socket.send(Message::Binary(chunk.audio.into())).await?;
-        }
-        silent.push(socket);
+        silent.spawn(speak_only(narrow_socket(&service).await?, sample.clone()));
     }
     for _ in 0..3 {
-        let (mut socket, _) = tokio_tungstenite::connect_async(&path).await?;
+        let mut socket = narrow_socket(&service).await?;
         for chunk in chunks_of(&sample).into_iter().take(20) {
             socket.send(Message::Binary(chunk.audio.into())).await?;
         }
@@ -42,11 +66,15 @@ async fn clients_that_vanish_or_never_read_disturb_nobody() -> anyhow::Result<()
     }
     let meanwhile = stream(&service.args(), &sample).await?;
     assert_eq!(meanwhile.text, undisturbed.text);
-    drop(silent);
+    let ended =
+        eventually("those that never read are cut off", || async { (cut_off(&service) == 3).then_some(()) });
+    ended.await.with_context(|| service.log_text())?;
     eventually("all slots are free again", || async {
-        (active_streams(&service).await? == 0.0).then_some(())
+        (service.metric("asr-0", "asr_active_streams").await? == 0.0).then_some(())
     })
-    .await
+    .await?;
+    assert_eq!(stream(&service.args(), &sample).await?.text, undisturbed.text);
+    Ok(())
 }
 
 #[tokio::test]

@@ -52,8 +52,11 @@ impl Sample {
     }
 }
 
+/// Words of a sample and when the synthesizer began each, in ms.
+pub type WordStarts = Vec<(String, u64)>;
+
 /// All samples, and the words of each with their starts in milliseconds; none where the synthesizer did not tell.
-pub fn samples_with_words() -> anyhow::Result<Vec<(Sample, Vec<(String, u64)>)>> {
+pub fn samples_with_words() -> anyhow::Result<Vec<(Sample, WordStarts)>> {
     let dir = demo_model().join("samples");
     let list = std::fs::read(dir.join("samples.json")).context("samples.json")?;
     let entries: Vec<Entry> = serde_json::from_slice(&list)?;

@@ -44,6 +44,10 @@ impl Recorded {
 }
 
 /// Records all spans of this process from now on; one recorder serves all tests of a program.
+///
+/// # Panics
+///
+/// When the program has installed a subscriber of its own.
 pub fn record() -> Recorded {
     let install = || {
         let recorded = Recorded::default();

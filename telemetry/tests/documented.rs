@@ -51,7 +51,9 @@ fn is_name(text: &str) -> bool {
 fn what_is_recorded_is_documented_and_the_other_way_round() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut text = String::new();
-    SOURCES.iter().for_each(|folder| sources(&root.join(folder), &mut text));
+    for folder in SOURCES {
+        sources(&root.join(folder), &mut text);
+    }
     let docs = std::fs::read_to_string(root.join("docs/metrics.md")).expect("the list");
     let listed: BTreeSet<&str> = docs
         .lines()

@@ -62,8 +62,8 @@ async fn under_load(
     let streams = LiveStream::open_many(&service, STREAMS);
     let sample = long_recording(&["every", "word", "once"], 20);
     let recordings = (0..RECORDINGS).map(|_| clients::get_text(&service.url, sample.wav.clone()));
-    let (answers, lost) = tokio::join!(futures::future::join_all(recordings), lose(&workers));
-    lost?;
+    let (answers, taken) = tokio::join!(futures::future::join_all(recordings), lose(&workers));
+    taken?;
     for answer in answers {
         let answer = answer?;
         anyhow::ensure!(answer.status == 200, "{answer:?}");

@@ -87,9 +87,9 @@ async fn what_runs_outlives_a_frozen_redis_with_the_same_text() -> anyhow::Resul
     let (go_on, told) = oneshot::channel();
     tokio::spawn(speak_in_halves(sample.clone(), out, half, told));
     let pausing = stream_chunks(&args, &sample, chunks);
-    let (begin, begun) = oneshot::channel();
+    let (begin, may_begin) = oneshot::channel();
     let speaking = async {
-        begun.await?;
+        may_begin.await?;
         anyhow::Ok(stream(&args, &sample).await?)
     };
     let (claim, claimed) = oneshot::channel();
@@ -101,7 +101,7 @@ async fn what_runs_outlives_a_frozen_redis_with_the_same_text() -> anyhow::Resul
         is_half.await?;
         let _ = begin.send(());
         eventually("the worker has both streams", || async {
-            (service.metric("asr-0", "asr_active_streams").await? == 2.0).then_some(())
+            (service.metric("asr-0", "asr_active_streams").await? > 1.5).then_some(())
         })
         .await?;
         let _ = claim.send(());
@@ -116,13 +116,13 @@ async fn what_runs_outlives_a_frozen_redis_with_the_same_text() -> anyhow::Resul
         anyhow::Ok((frozen, thawed))
     };
     let (paused, spoken, recording, frozen) = tokio::join!(pausing, speaking, recording, freezing);
-    let log = service.log_text();
+    let printed = service.log_text();
     let (frozen, thawed) = frozen?;
     assert_eq!(frozen, thawed, "the same Redis");
-    assert_eq!(paused?.text, undisturbed.0.text, "the stream that paused\n{log}");
-    assert_eq!(spoken?.text, undisturbed.0.text, "the stream that went on\n{log}");
+    assert_eq!(paused?.text, undisturbed.0.text, "the stream that paused\n{printed}");
+    assert_eq!(spoken?.text, undisturbed.0.text, "the stream that went on\n{printed}");
     let recording = recording?;
-    assert_eq!((recording.status, recording.text()), (200, undisturbed.1.text()), "{log}");
+    assert_eq!((recording.status, recording.text()), (200, undisturbed.1.text()), "{printed}");
     let state = service.state().expect("the service runs");
     assert!(restarts(&state).iter().all(|(_, restarts)| *restarts == 0), "{:?}", restarts(&state));
     Ok(())

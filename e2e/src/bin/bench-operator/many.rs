@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Seconds to watch the operator at rest
     #[arg(long, default_value_t = 120)]
     rest_seconds: u64,
+    /// Stop once everything is applied; the cluster's controllers are held, and nothing comes to rest
+    #[arg(long)]
+    until_applied: bool,
     /// Longest wait for everything to be applied, seconds
     #[arg(long, default_value_t = 900)]
     deadline_seconds: u64,
@@ -68,13 +71,22 @@ async fn run(args: &Args, client: &Client, operator: &Operator) -> anyhow::Resul
         objects > 0 && objects % args.count == 0,
         "{objects} objects stand: not the same number for each"
     );
+    let count = args.count as f64;
+    if args.until_applied {
+        let case = |what: &str| format!("{} resources, controllers held: {what}", args.count);
+        let writes = (after.writes - before.writes) / objects as f64;
+        return Ok(vec![
+            Figure::told(case("applied"), seconds(applied), "s").below(60.0),
+            Figure::told(case("writes an object"), writes, "writes"),
+            Figure::told(case("peak memory"), peak_applied as f64 / 1e6, "MB").below(100.0),
+        ]);
+    }
 
     let settled = at_rest(operator, deadline).await?;
     let calm = operator.calls().await?;
     sleep(Duration::from_secs(args.rest_seconds)).await;
     let end = operator.calls().await?;
     let peak = operator.peak_memory_bytes()?;
-    let count = args.count as f64;
     let minutes = args.rest_seconds as f64 / 60.0;
     let case = |what: &str| format!("{} resources: {what}", args.count);
     Ok(vec![

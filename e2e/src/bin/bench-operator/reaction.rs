@@ -198,7 +198,7 @@ impl Seen<'_> {
     }
 }
 
-/// An autoscaler notes the average a replica, rounded up.
+/// An autoscaler notes the average a replica, in thousandths where it is no whole number, which are rounded down here.
 fn tells(autoscaler: &HorizontalPodAutoscaler, expected: u64) -> bool {
     let Some(status) = &autoscaler.status else { return false };
     let replicas = u64::try_from(status.current_replicas.unwrap_or(1)).unwrap_or(0).max(1);
@@ -206,7 +206,7 @@ fn tells(autoscaler: &HorizontalPodAutoscaler, expected: u64) -> bool {
     let averages = metrics.filter(|seen| seen.metric.name == METRIC).map(|seen| &seen.current.average_value);
     let mut averages =
         averages.filter_map(|average| number(average.as_ref().map(|average| average.0.as_str())));
-    averages.any(|average| average == expected.div_ceil(replicas))
+    averages.any(|average| (expected / replicas..=expected.div_ceil(replicas)).contains(&average))
 }
 
 /// Whole numbers, and thousandths such as `2500m`, rounded down.

@@ -39,6 +39,13 @@ struct EntryWord {
 const MOST_ERRORS: f64 = 0.1;
 
 impl Sample {
+    /// Bytes of a recording that says it `times` times in a row: long enough to be in the middle of.
+    pub fn repeated(&self, times: usize) -> Vec<u8> {
+        let mut long = self.recording.clone();
+        long.samples = long.samples.repeat(times);
+        long.to_wav()
+    }
+
     /// Fails when a transcript is not what was said.
     pub fn check(&self, text: &str) -> anyhow::Result<()> {
         let errors = WordErrors::of(&self.reference, text);

@@ -75,9 +75,7 @@ async fn what_runs_outlives_a_frozen_redis_with_the_same_text() -> anyhow::Resul
     let service = Service::start(&Resource::default()).await?;
     let sample = quickstart()?;
     // Several minutes, so that the worker is in the middle of it.
-    let mut long = sample.recording.clone();
-    long.samples = long.samples.repeat(60);
-    let long = long.to_wav();
+    let long = sample.repeated(60);
     let undisturbed = (stream(&service.args(), &sample).await?, get_text(&service.url, long.clone()).await?);
     assert_eq!(undisturbed.1.status, 200, "{:?}", undisturbed.1);
 

@@ -68,9 +68,7 @@ async fn a_recording_survives_its_worker() -> anyhow::Result<()> {
     let service = Service::start(&Resource::default()).await?;
     let sample = quickstart()?;
     // Several minutes, so that the worker dies in the middle of it.
-    let mut long = sample.recording.clone();
-    long.samples = long.samples.repeat(60);
-    let wav = long.to_wav();
+    let wav = sample.repeated(60);
     let undisturbed = get_text(&service.url, wav.clone()).await?;
     assert_eq!(undisturbed.status, 200, "{undisturbed:?}");
     let killing = async {

@@ -18,7 +18,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 # One line per need: the command that proves it, and the Debian package that brings it.
-needs="cc:gcc c++:g++ make:make git:git redis-server:redis-server"
+needs="cc:gcc c++:g++ make:make cmake:cmake git:git redis-server:redis-server"
 libraries=""
 case "${1:-}" in
   "") ;;

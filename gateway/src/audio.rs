@@ -1,10 +1,12 @@
 //! Any audio a client sends becomes 16-bit little-endian mono samples at 16 kHz: all that workers ever see.
 //!
 //! In order of travel: [`sniff`] says what the bytes are, [`wav`] and [`raw`] read what needs no codec,
-//! [`decode`] reads the rest with symphonia on a bounded pool, [`resample`] changes the rate.
+//! [`decode`] reads the rest with symphonia on a bounded pool, [`opus`] is its codec that comes live too, [`resample`]
+//! changes the rate.
 //! Everything here is bounded by the longest recording allowed; nothing here knows a protocol or the queue.
 
 pub mod decode;
+pub mod opus;
 pub mod pool;
 pub mod raw;
 pub mod resample;

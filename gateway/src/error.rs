@@ -12,8 +12,8 @@ use serde_json::json;
 use tonic::Code;
 
 /// Containers and raw encodings that can be read, as told to clients.
-pub const SUPPORTED_FORMATS: [&str; 9] =
-    ["wav", "flac", "mp3", "ogg", "mp4", "linear16", "linear32", "mulaw", "alaw"];
+pub const SUPPORTED_FORMATS: [&str; 11] =
+    ["wav", "flac", "mp3", "ogg", "mp4", "webm", "linear16", "linear32", "mulaw", "alaw", "opus"];
 
 /// Why a request or stream failed, as told to its caller.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use queue::ids::SessionId;
 
+use crate::audio::opus::Framing;
 use crate::audio::raw::{Encoding, RawFormat};
 use crate::audio::{MAX_CHANNELS, SAMPLE_RATE_HZ};
 use crate::error::Error;
@@ -72,13 +73,22 @@ pub struct Batch {
     pub raw: Option<RawFormat>,
 }
 
+/// How live audio is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveFormat {
+    /// Samples without a container.
+    Raw(RawFormat),
+    /// Opus, which says everything itself.
+    Opus(Framing),
+}
+
 /// A live session to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
     /// What is wanted.
     pub wanted: Wanted,
     /// How its audio is to be read.
-    pub raw: RawFormat,
+    pub format: LiveFormat,
     /// Partial results are wanted.
     pub interim: bool,
     /// An event for every step of the model is wanted.
@@ -138,7 +148,7 @@ impl Params {
     pub fn batch(&self, content: Option<RawFormat>) -> Result<Batch, Error> {
         let raw = match self.get("encoding") {
             None => content,
-            // An Ogg container says so itself, and is refused with its name.
+            // A container says so itself; packets without one cannot be told from each other.
             Some("ogg_opus" | "opus") => None,
             Some(name) => Some(self.raw(encoding(name)?, RATES)?),
         };
@@ -147,13 +157,19 @@ impl Params {
 
     /// A live session's parameters.
     pub fn live(&self) -> Result<Live, Error> {
-        let encoding = self.get("encoding").map_or(Ok(Encoding::Linear16), encoding)?;
-        let raw = live_format(self.raw(encoding, RATES)?)?;
+        let format = match self.get("encoding") {
+            Some("opus") => LiveFormat::Opus(Framing::Packets),
+            Some("ogg_opus") => LiveFormat::Opus(Framing::Ogg),
+            name => {
+                let encoding = name.map_or(Ok(Encoding::Linear16), encoding)?;
+                LiveFormat::Raw(live_format(self.raw(encoding, RATES)?)?)
+            }
+        };
         let resume =
             self.get("session_id").map(|id| id.parse().map_err(|_| invalid("session_id", "not an id")));
         Ok(Live {
             wanted: self.wanted(self.endpointing_ms()?)?,
-            raw,
+            format,
             interim: self.flag("interim_results", Flag::Yes)?.is_yes(),
             progress: self.flag("progress", Flag::No)?.is_yes(),
             resume: resume.transpose()?,
@@ -270,8 +286,7 @@ fn encoding(name: &str) -> Result<Encoding, Error> {
         "linear32" => Ok(Encoding::Linear32),
         "mulaw" => Ok(Encoding::Mulaw),
         "alaw" => Ok(Encoding::Alaw),
-        "opus" | "ogg_opus" => Err(Error::UnsupportedFormat("Opus is not supported".to_owned())),
-        _ => Err(invalid("encoding", "use linear16, linear32, mulaw or alaw")),
+        _ => Err(invalid("encoding", "use linear16, linear32, mulaw, alaw, opus or ogg_opus")),
     }
 }
 
@@ -291,7 +306,7 @@ mod tests {
     fn a_bare_live_session_gets_the_published_defaults() {
         let live = params(&[]).live().unwrap();
         let raw = RawFormat { encoding: Encoding::Linear16, rate_hz: 16_000, channels: 1 };
-        assert_eq!((live.raw, live.interim, live.progress), (raw, true, false));
+        assert_eq!((live.format, live.interim, live.progress), (LiveFormat::Raw(raw), true, false));
         assert_eq!(live.wanted, Wanted { endpointing_ms: 800, ..Wanted::default() });
     }
 
@@ -335,7 +350,10 @@ mod tests {
                 other => panic!("{name}={value}: {other:?}"),
             }
         }
-        assert_eq!(params(&[("encoding", "opus")]).live().unwrap_err().reason(), "UnsupportedFormat");
+        for (name, framing) in [("opus", Framing::Packets), ("ogg_opus", Framing::Ogg)] {
+            let live = params(&[("encoding", name)]).live().unwrap();
+            assert_eq!(live.format, LiveFormat::Opus(framing));
+        }
         assert!(params(&[("diarize", "false"), ("punctuate", "true")]).live().is_ok());
     }
 

@@ -11,6 +11,7 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::MetadataOptions;
 
+use super::opus::codecs;
 use super::pool::Lease;
 use super::raw::{Encoding, RawFormat, RawReader, to_pcm16};
 use super::resample::{Aim, Resampler};
@@ -61,7 +62,6 @@ pub fn decode(
         },
         (Some(format), _) => decode_raw(&body, format, max_seconds, lease),
         (None, Kind::Container(name)) => decode_container(body, name, max_seconds, lease),
-        (None, Kind::OggOpus) => Err(Error::UnsupportedFormat("Opus is not supported".to_owned())),
         (None, _) => {
             Err(Error::UnsupportedFormat("the bytes are not a known container; name the encoding".to_owned()))
         }
@@ -186,7 +186,7 @@ fn open_track(format: &dyn FormatReader, name: &str) -> Result<(u32, Box<dyn Aud
     let missing = || Error::UnsupportedFormat(format!("the {name} file holds no audio track"));
     let track = format.default_track(TrackType::Audio).ok_or_else(missing)?;
     let params = track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(missing)?;
-    let decoder = symphonia::default::get_codecs()
+    let decoder = codecs()
         .make_audio_decoder(params, &AudioDecoderOptions::default())
         .map_err(|e| codec_error(name, &e))?;
     Ok((track.id, decoder))
@@ -244,7 +244,7 @@ mod tests {
             (&[0, 1, 2, 3], None, "UnsupportedFormat"),
             (&[7], Some(linear), "AudioMissing"),
             (b"fLaC\x00\x00", None, "TruncatedAudio"),
-            (b"OggS\x00\x02........OpusHead", None, "UnsupportedFormat"),
+            (b"OggS\x00\x02........OpusHead", None, "TruncatedAudio"),
         ];
         for (body, raw, reason) in cases {
             assert_eq!(run(body, raw).unwrap_err().reason(), reason, "{body:?}");

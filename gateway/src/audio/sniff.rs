@@ -7,8 +7,6 @@ pub enum Kind {
     Wav,
     /// A container or codec that symphonia reads.
     Container(&'static str),
-    /// Ogg with Opus inside, which is not read.
-    OggOpus,
     /// Text, where audio belongs.
     Text,
     /// Nothing known.
@@ -23,8 +21,7 @@ pub fn sniff(bytes: &[u8]) -> Kind {
     } else if at(0, b"fLaC") {
         Kind::Container("flac")
     } else if at(0, b"OggS") {
-        let head = &bytes[..bytes.len().min(512)];
-        if head.windows(8).any(|w| w == b"OpusHead") { Kind::OggOpus } else { Kind::Container("ogg") }
+        Kind::Container("ogg")
     } else if at(4, b"ftyp") {
         Kind::Container("mp4")
     } else if at(0, &[0x1A, 0x45, 0xDF, 0xA3]) {
@@ -74,7 +71,7 @@ mod tests {
             (b"RIFF\x00\x00\x00\x00WAVEfmt ", Kind::Wav),
             (b"fLaC\x00", Kind::Container("flac")),
             (b"OggS\x00\x02........vorbis", Kind::Container("ogg")),
-            (b"OggS\x00\x02........OpusHead", Kind::OggOpus),
+            (b"OggS\x00\x02........OpusHead", Kind::Container("ogg")),
             (b"\x00\x00\x00\x20ftypM4A ", Kind::Container("mp4")),
             (b"ID3\x04", Kind::Container("mp3")),
             (&[0xFF, 0xFB, 0x90, 0x00], Kind::Container("mp3")),

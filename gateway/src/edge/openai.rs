@@ -25,7 +25,7 @@ use crate::audio::raw::{Encoding, RawFormat};
 use crate::dispatch::{self, Answer};
 use crate::error::Error;
 use crate::live::{Input, LiveCall};
-use crate::request::{Batch, DEFAULT_ENDPOINTING_MS, Flag, Live, Params};
+use crate::request::{Batch, DEFAULT_ENDPOINTING_MS, Flag, Live, LiveFormat, Params};
 use crate::serve::Gateway;
 use crate::session::LiveEvent;
 
@@ -139,7 +139,8 @@ async fn stream(
     let mut wanted = batch.wanted;
     wanted.endpointing_ms = DEFAULT_ENDPOINTING_MS;
     let raw = RawFormat { encoding: Encoding::Linear16, rate_hz: SAMPLE_RATE_HZ, channels: 1 };
-    let request = Live { wanted, raw, interim: false, progress: false, resume: None };
+    let format = LiveFormat::Raw(raw);
+    let request = Live { wanted, format, interim: false, progress: false, resume: None };
     let LiveCall { input, events, failed, .. } = dispatch::open(gateway, admitted, request).await?;
     tokio::spawn(feed(recording, input));
     let state = Some((events, failed, String::new()));

@@ -29,6 +29,9 @@ use crate::session::LiveEvent;
 
 /// Replies of the reading half that may wait for the writing one.
 const NOTES: usize = 16;
+/// Bytes that one read takes from a socket: half a second of audio. Every connection holds as many, and they are zeroed
+/// before each read, so the library's 128 KiB would cost more than the audio.
+const READ_BUFFER: usize = 16 << 10;
 /// Longest wait for the client's side of the closing handshake.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -48,7 +51,8 @@ pub async fn live(
     let session = call.session.to_string();
     let view = View::new(session.clone(), &params, words)?;
     let ping = gateway.config.limits.ping_interval_ms;
-    let upgrade = upgrade.max_message_size(MAX_CHUNK_BYTES).max_frame_size(MAX_CHUNK_BYTES);
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER).max_message_size(MAX_CHUNK_BYTES);
+    let upgrade = upgrade.max_frame_size(MAX_CHUNK_BYTES);
     let mut response = upgrade.on_upgrade(move |socket| serve(socket, call, view, ping));
     if let Ok(value) = HeaderValue::from_str(&session) {
         response.headers_mut().insert("x-session-id", value);

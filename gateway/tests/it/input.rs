@@ -20,7 +20,7 @@ async fn every_rate_and_layout_is_read() {
         say("234", 48_000).iter().flat_map(|s| (f32::from(*s) / 32_768.0).to_le_bytes()).collect();
     let wide: Vec<u8> =
         say("234", 16_000).iter().flat_map(|s| [0, s.to_le_bytes()[0], s.to_le_bytes()[1]]).collect();
-    let files: [(&str, Vec<u8>); 13] = [
+    let files: [(&str, Vec<u8>); 15] = [
         ("8 kHz", wav(&say("234", 8_000), 8_000, 1)),
         ("44.1 kHz", wav(&say("234", 44_100), 44_100, 1)),
         ("48 kHz", wav(&say("234", 48_000), 48_000, 1)),
@@ -32,6 +32,8 @@ async fn every_rate_and_layout_is_read() {
         ("flac", include_bytes!("fixtures/234.flac").to_vec()),
         ("mp3", include_bytes!("fixtures/234.mp3").to_vec()),
         ("ogg", include_bytes!("fixtures/234.ogg").to_vec()),
+        ("opus in ogg", include_bytes!("fixtures/234-opus.ogg").to_vec()),
+        ("opus in webm", include_bytes!("fixtures/234-opus.webm").to_vec()),
         ("m4a", include_bytes!("fixtures/234.m4a").to_vec()),
         ("mkv", include_bytes!("fixtures/234.mkv").to_vec()),
     ];
@@ -59,7 +61,7 @@ async fn what_cannot_be_read_is_refused_by_name() {
     lying[40..44].copy_from_slice(&900_000_u32.to_le_bytes());
     let mut impossible = good.clone();
     impossible[22..24].copy_from_slice(&99_u16.to_le_bytes());
-    let flac = include_bytes!("fixtures/234.flac");
+    let (flac, opus) = (include_bytes!("fixtures/234.flac"), include_bytes!("fixtures/234-opus.ogg"));
     let cases: Vec<Case> = vec![
         ("no audio", "", "audio/wav", Vec::new(), 400, "AudioMissing"),
         ("no samples", "", "audio/wav", wav(&[], 16_000, 1), 400, "AudioMissing"),
@@ -67,7 +69,7 @@ async fn what_cannot_be_read_is_refused_by_name() {
         ("lying header", "", "audio/wav", lying, 400, "TruncatedAudio"),
         ("99 channels", "", "audio/wav", impossible, 400, "InvalidAudio"),
         ("truncated flac", "", "audio/flac", flac[..60].to_vec(), 400, "TruncatedAudio"),
-        ("opus", "", "audio/ogg", include_bytes!("fixtures/234-opus.ogg").to_vec(), 415, "UnsupportedFormat"),
+        ("truncated opus", "", "audio/ogg", opus[..60].to_vec(), 400, "TruncatedAudio"),
         ("text", "", "application/octet-stream", b"please transcribe".to_vec(), 415, "UnsupportedFormat"),
         ("noise", "", "application/octet-stream", vec![1; 999], 415, "UnsupportedFormat"),
         ("text type", "", "text/plain", good.clone(), 415, "UnsupportedContentType"),

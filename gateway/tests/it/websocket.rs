@@ -70,6 +70,38 @@ async fn every_path_and_both_generations_of_controls_work() {
 }
 
 #[tokio::test]
+async fn opus_comes_as_a_stream_cut_anywhere_or_as_packets() {
+    let (served, _worker) = served(&[]).await;
+    let ogg = include_bytes!("fixtures/234-opus.ogg");
+    let mut socket = served.socket(&format!("{PATH}?encoding=ogg_opus")).await;
+    for piece in ogg.chunks(333) {
+        socket.0.send(Message::Binary(piece.to_vec().into())).await.unwrap();
+    }
+    socket.say(r#"{"type":"close_stream"}"#).await;
+    assert_eq!(finals(&socket.rest().await.0), ["w2 w3 w4"]);
+
+    let mut socket = served.socket(&format!("{PATH}?encoding=opus")).await;
+    let mut packets = ogg::PacketReader::new(std::io::Cursor::new(ogg));
+    let mut number = 0;
+    while let Some(packet) = packets.read_packet().unwrap() {
+        number += 1;
+        // The first two are headers of the container.
+        if number > 2 {
+            socket.0.send(Message::Binary(packet.data.into())).await.unwrap();
+        }
+    }
+    socket.say(r#"{"type":"close_stream"}"#).await;
+    assert_eq!(finals(&socket.rest().await.0), ["w2 w3 w4"]);
+
+    let mut socket = served.socket(&format!("{PATH}?encoding=ogg_opus")).await;
+    socket.audio(&pcm("1")).await;
+    let (frames, code) = socket.rest().await;
+    let last = frames.last().unwrap();
+    assert_eq!((&last["type"], code), (&json!("error"), Some(1007)), "{last}");
+    assert!(last["message"].as_str().unwrap().contains("ogg"), "{last}");
+}
+
+#[tokio::test]
 async fn finalize_makes_text_final_and_the_stream_goes_on() {
     let (served, _worker) = served(&[]).await;
     let mut socket = served.socket(PATH).await;
@@ -131,7 +163,7 @@ async fn bad_requests_are_refused_before_the_upgrade() {
         ("language=tlh", 400, "UnknownLanguage"),
         ("model=other", 404, "UnknownModel"),
         ("sample_rate=12345", 400, "InvalidParameter"),
-        ("encoding=opus", 415, "UnsupportedFormat"),
+        ("encoding=amr", 400, "InvalidParameter"),
         ("eou_timeout_ms=5", 400, "InvalidParameter"),
         ("session_id=ses-unknown", 404, "SessionNotFound"),
     ] {

@@ -7,10 +7,13 @@ use queue::job::{Timing, Word};
 
 use crate::audio::INPUT_RATES_HZ;
 use crate::audio::SAMPLE_RATE_HZ;
+use crate::audio::opus::Framing;
 use crate::audio::raw::{Encoding, RawFormat};
 use crate::dispatch::Answer;
 use crate::error::Error;
-use crate::request::{Batch, DEFAULT_ENDPOINTING_MS, Live, Wanted, endpointing, live_format, raw_format};
+use crate::request::{
+    Batch, DEFAULT_ENDPOINTING_MS, Live, LiveFormat, Wanted, endpointing, live_format, raw_format,
+};
 use crate::session::LiveEvent;
 
 /// A recording's config.
@@ -26,8 +29,14 @@ pub(super) fn batch(config: pb::RecognitionConfig) -> Result<Batch, Error> {
 pub(super) fn live(config: pb::StreamingConfig) -> Result<(Live, bool), Error> {
     let endpointing_ms = endpointing(config.endpointing_ms.unwrap_or(DEFAULT_ENDPOINTING_MS))?;
     let recognition = config.config.unwrap_or_default();
-    let encoding = encoding(&recognition)?.unwrap_or(Encoding::Linear16);
-    let raw = live_format(layout(&recognition, encoding)?)?;
+    let format = match pb::AudioEncoding::try_from(recognition.encoding) {
+        Ok(pb::AudioEncoding::Opus) => LiveFormat::Opus(Framing::Packets),
+        Ok(pb::AudioEncoding::OggOpus) => LiveFormat::Opus(Framing::Ogg),
+        _ => {
+            let encoding = encoding(&recognition)?.unwrap_or(Encoding::Linear16);
+            LiveFormat::Raw(live_format(layout(&recognition, encoding)?)?)
+        }
+    };
     let word_timestamps = recognition.word_timestamps;
     let resume =
         match config.session_id.as_str() {
@@ -39,7 +48,7 @@ pub(super) fn live(config: pb::StreamingConfig) -> Result<(Live, bool), Error> {
         };
     let live = Live {
         wanted: wanted(recognition, endpointing_ms),
-        raw,
+        format,
         interim: config.interim_results,
         progress: config.progress,
         resume,
@@ -60,7 +69,8 @@ fn wanted(config: pb::RecognitionConfig, endpointing_ms: u32) -> Wanted {
 
 fn encoding(config: &pb::RecognitionConfig) -> Result<Option<Encoding>, Error> {
     match pb::AudioEncoding::try_from(config.encoding) {
-        Ok(pb::AudioEncoding::Unspecified) => Ok(None),
+        // A container says itself what it holds.
+        Ok(pb::AudioEncoding::Unspecified | pb::AudioEncoding::Opus | pb::AudioEncoding::OggOpus) => Ok(None),
         Ok(pb::AudioEncoding::Linear16) => Ok(Some(Encoding::Linear16)),
         Ok(pb::AudioEncoding::Linear32) => Ok(Some(Encoding::Linear32)),
         Ok(pb::AudioEncoding::Mulaw) => Ok(Some(Encoding::Mulaw)),

@@ -1,7 +1,10 @@
 //! What gateway and Redis add to every chunk: client → gateway → Redis → worker → Redis → gateway → client, with
 //! a worker that answers at once. All parts run on this machine, clients and Redis included.
 //!
-//! `make bench-gateway`, or `tools/bench-gateway.sh --streams 100 --seconds 10`.
+//! The same clients also talk straight to a WebSocket that answers at once, in turn with the other way: what that takes
+//! is the clients, the machine and its scheduler, and what is above it was added.
+//!
+//! `make bench-gateway`, or `tools/bench-gateway.sh --streams 100 --seconds 10 --repeats 3`.
 
 #[path = "../../cli/src/bench/machine.rs"]
 mod machine;
@@ -46,6 +49,9 @@ struct Options {
     /// Length of every stream.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// How often each of the two ways is measured, in turn.
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
 }
 
 #[tokio::main]
@@ -73,43 +79,89 @@ async fn main() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    let spread = Duration::from_millis(options.chunk_ms) / options.streams as u32;
-    let clients = (0..options.streams).map(|i| {
-        let url = url.clone();
-        tokio::spawn(client(url, spread * i as u32, options.chunk_ms, options.seconds))
-    });
-    let clients: Vec<_> = clients.collect();
-    let mut took = Vec::new();
-    for client in clients {
-        took.extend(client.await.context("a client ended early")??);
+    let straight = TcpListener::bind("127.0.0.1:0").await?;
+    let straight_url = format!("ws://{}/", straight.local_addr()?);
+    let answering = tokio::spawn(answer_at_once(straight));
+    let mut took = Took::default();
+    for _ in 0..options.repeats {
+        took.straight.extend(round(&options, &straight_url).await?);
+        took.through.extend(round(&options, &url).await?);
     }
     report(&options, took, &machine)?;
     stop.cancel();
     serving.await?;
     worker.abort();
+    answering.abort();
     Ok(())
 }
 
+/// From each chunk to the frame that covers it, of all rounds.
+#[derive(Default)]
+struct Took {
+    /// Client → echo → client.
+    straight: Vec<Duration>,
+    /// Client → gateway → Redis → worker and back.
+    through: Vec<Duration>,
+}
+
+/// All streams at once, their chunks spread evenly over time.
+async fn round(options: &Options, url: &str) -> anyhow::Result<Vec<Duration>> {
+    let spread = Duration::from_millis(options.chunk_ms) / options.streams as u32;
+    let clients = (0..options.streams)
+        .map(|i| tokio::spawn(client(url.to_owned(), spread * i as u32, options.chunk_ms, options.seconds)));
+    let clients: Vec<_> = clients.collect();
+    let mut took = Vec::new();
+    for client in clients {
+        took.extend(client.await.context("a client ended early")??);
+    }
+    Ok(took)
+}
+
+/// Answers `WebSocket` clients with how much audio they sent, at once, like the gateway's progress, and nothing else.
+async fn answer_at_once(listener: TcpListener) -> anyhow::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            stream.set_nodelay(true)?;
+            let mut socket = tokio_tungstenite::accept_async(stream).await?;
+            let mut bytes = 0;
+            while let Some(Ok(message)) = socket.next().await {
+                if let Message::Binary(chunk) = message {
+                    bytes += chunk.len();
+                    let frame = serde_json::json!({ "processed_ms": bytes / 32 });
+                    socket.send(Message::text(frame.to_string())).await?;
+                }
+            }
+            anyhow::Ok(())
+        });
+    }
+}
+
 /// Prints the figures and appends them as rows to `target/bench/gateway.jsonl`.
-fn report(options: &Options, mut took: Vec<Duration>, machine: &serde_json::Value) -> std::io::Result<()> {
-    took.sort_unstable();
-    let at = |share: f64| {
+fn report(options: &Options, mut took: Took, machine: &serde_json::Value) -> std::io::Result<()> {
+    took.straight.sort_unstable();
+    took.through.sort_unstable();
+    let at = |took: &[Duration], share: f64| {
         let index = ((took.len() as f64 - 1.0) * share) as usize;
         took.get(index).map_or(f64::NAN, |d| d.as_secs_f64() * 1e3)
     };
     let case = format!("{} streams of {} ms chunks", options.streams, options.chunk_ms);
     // What is promised is promised of this many streams; more have no goal.
     let goal = (options.streams <= GOAL_STREAMS).then_some(GOAL_P99_MS);
-    println!("gateway and Redis, client to client; {} chunks", took.len());
+    println!("client to client; {} chunks each way", took.through.len());
     report::head();
-    let row = |percentile: &'static str, share, goal| Row::latency(percentile, &case, at(share), goal);
-    let rows = [
-        row("gateway and Redis p50", 0.5, None),
-        row("gateway and Redis p90", 0.9, None),
-        row("gateway and Redis p99", 0.99, goal),
-        row("gateway and Redis p99.9", 0.999, None),
-        row("gateway and Redis max", 1.0, None),
-    ];
+    let mut rows = Vec::new();
+    for (through, straight, adds, share, goal) in [
+        ("through both p50", "straight p50", "gateway and Redis add p50", 0.5, None),
+        ("through both p90", "straight p90", "gateway and Redis add p90", 0.9, None),
+        ("through both p99", "straight p99", "gateway and Redis add p99", 0.99, goal),
+    ] {
+        let ms = [at(&took.through, share), at(&took.straight, share)];
+        rows.push(Row::latency(through, &case, ms[0], None));
+        rows.push(Row::latency(straight, &case, ms[1], None));
+        rows.push(Row::latency(adds, &case, ms[0] - ms[1], goal));
+    }
+    rows.push(Row::latency("through both max", &case, at(&took.through, 1.0), None));
     report::write("gateway.jsonl", &rows, machine)
 }
 

@@ -33,7 +33,7 @@ impl Row {
             Some(false) => "NO",
             None => "",
         };
-        println!("{bench:<24} {case:<32} {ours:>9.3} {unit:<12} {goal:<8} {verdict}");
+        println!("{bench:<26} {case:<32} {ours:>9.3} {unit:<12} {goal:<8} {verdict}");
         row
     }
 
@@ -55,7 +55,7 @@ impl Row {
 }
 
 pub(crate) fn head() {
-    println!("{:<24} {:<32} {:>9} {:<12} {:<8} reached", "bench", "case", "ours", "unit", "goal");
+    println!("{:<26} {:<32} {:>9} {:<12} {:<8} reached", "bench", "case", "ours", "unit", "goal");
 }
 
 /// Appends the rows to a file in target/bench, each with what it was measured on.

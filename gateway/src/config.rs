@@ -24,12 +24,6 @@ pub struct Args {
     /// Port for everything: REST, WebSocket, gRPC, health and metrics; 0 takes a free one.
     #[arg(long, env = "PORT", default_value_t = 7100)]
     pub port: u16,
-    /// Redis of this deployment, redis:// or rediss://.
-    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
-    pub redis_url: String,
-    /// File of the certificate authorities that Redis' certificate is trusted by, as PEM; the system's when absent.
-    #[arg(long, env = "REDIS_CA_FILE")]
-    pub redis_ca_file: Option<PathBuf>,
     /// Components that the deployment has: this gateway registers with each of them.
     #[arg(long, env = "COMPONENTS", value_enum, value_delimiter = ',', default_value = "asr")]
     pub components: Vec<Component>,
@@ -65,6 +59,9 @@ pub struct Args {
     /// Limits.
     #[command(flatten)]
     pub limits: Limits,
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: queue::args::RedisArgs,
     /// Logs and spans.
     #[command(flatten)]
     pub telemetry: telemetry::TelemetryArgs,

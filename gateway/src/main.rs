@@ -26,10 +26,9 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::parse(&args, keys.as_deref())?;
 
     let beside = args.beside();
-    let root_certificates = args.redis_ca_file.as_ref().map(std::fs::read_to_string).transpose();
     let redis = RedisConfig {
-        url: args.redis_url,
-        root_certificates: root_certificates.context("failed to read the file named by REDIS_CA_FILE")?,
+        url: args.redis.url()?,
+        root_certificates: args.redis.root_certificates()?,
         deployment: args.deployment,
         component: "asr",
         limits: QueueLimits::default(),
@@ -37,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let license = LicenseGate::connect(&args.license_proxy_url, "gateway");
     let (queue, license) = tokio::join!(connect(&redis), license);
     let queue = queue.and_then(|queue| queue.beside(&redis.deployment, beside));
-    let queue = queue.context("failed to use the Redis named by REDIS_URL")?;
+    let queue = queue.context("failed to use the Redis named by REDIS_URL or REDIS_HOST")?;
 
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("failed to listen on {}", config.listen))?;

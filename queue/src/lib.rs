@@ -9,8 +9,11 @@
 //! - [`keys`] and [`codec`]: how it looks in Redis, pure;
 //! - [`memory`]: both ports in one process, for tests;
 //! - `redis` (feature, on by default): both ports on Redis;
+//! - `args` (feature): flags that say where Redis is;
 //! - `testing` (feature): starts real `redis-server`s for tests.
 
+#[cfg(feature = "args")]
+pub mod args;
 pub mod codec;
 pub mod ids;
 pub mod job;

@@ -49,7 +49,7 @@ pub struct TelemetryConfig {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Telemetry")]
 pub struct TelemetryArgs {
-    /// How log lines look on standard error (their filter is `RUST_LOG`, such as `info,gateway=debug`)
+    /// How log lines look on standard error (their filter is `RUST_LOG` or `LOG_LEVEL`, such as `info,gateway=debug`)
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
     /// Send spans to this OpenTelemetry collector (OTLP over gRPC), such as `http://127.0.0.1:4317`
@@ -86,7 +86,7 @@ impl Drop for Guard {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `RUST_LOG` does not parse.
-    #[error("failed to read RUST_LOG {value:?}: write it like `info` or `info,gateway=debug`")]
+    #[error("failed to read RUST_LOG or LOG_LEVEL {value:?}: write it like `info` or `info,gateway=debug`")]
     ParseFilter {
         /// The value.
         value: String,
@@ -125,7 +125,11 @@ impl TelemetryError {
 
 /// Sets up logs and spans for the whole process. Call once, first thing in `main`.
 pub fn init(config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
-    let filter = filter(std::env::var("RUST_LOG").ok())?;
+    // The published name of the level is read where Rust's own, which can say more, is not set.
+    let said = ["RUST_LOG", "LOG_LEVEL"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let filter = filter(said)?;
     let provider = config.otlp_endpoint.as_deref().map(|url| provider(config.service, url)).transpose()?;
     let spans =
         provider.as_ref().map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer(config.service)));

@@ -51,12 +51,6 @@ pub struct AsrArgs {
     /// Port of /metrics; 9090 for asr and 9190 for tts when not given
     #[arg(long, env = "METRICS_PORT")]
     pub metrics_port: Option<u16>,
-    /// The queue: redis:// or rediss://
-    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
-    pub redis_url: String,
-    /// File of the certificate authorities that Redis' certificate is trusted by, as PEM; the system's when not given
-    #[arg(long, env = "REDIS_CA_FILE")]
-    pub redis_ca_file: Option<PathBuf>,
     /// Deployment to work for, as namespace/name
     #[arg(long, env = "SMALLEST_DEPLOYMENT", default_value = "default/quickstart")]
     pub deployment: String,
@@ -114,6 +108,9 @@ pub struct AsrArgs {
     /// Milliseconds that running work may take after SIGTERM; then it is handed back
     #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value_t = 30_000)]
     pub drain_timeout_ms: u64,
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: queue::args::RedisArgs,
     /// Logs and spans.
     #[command(flatten)]
     pub telemetry: telemetry::TelemetryArgs,

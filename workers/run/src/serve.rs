@@ -32,9 +32,9 @@ pub enum ServeError {
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
-    /// The authorities that Redis is trusted by cannot be read.
-    #[error("failed to read the file named by REDIS_CA_FILE")]
-    ReadAuthorities(#[source] std::io::Error),
+    /// The flags name no Redis.
+    #[error(transparent)]
+    Redis(#[from] queue::args::RedisArgsError),
     /// No license proxy is named.
     #[error("failed to find the license proxy: LICENSE_PROXY_URL is empty, which only ENGINE=fake allows")]
     NoLicenseProxy,
@@ -193,11 +193,10 @@ async fn connect_license(component: Component, args: &AsrArgs) -> Result<License
 }
 
 fn redis_config(component: Component, args: &AsrArgs) -> Result<RedisConfig, ServeError> {
-    let root_certificates = args.redis_ca_file.as_ref().map(std::fs::read_to_string).transpose();
     let lease = Duration::from_millis(args.queue_lease_ms);
     Ok(RedisConfig {
-        url: args.redis_url.clone(),
-        root_certificates: root_certificates.map_err(ServeError::ReadAuthorities)?,
+        url: args.redis.url()?,
+        root_certificates: args.redis.root_certificates()?,
         deployment: args.deployment.clone(),
         component: component.name(),
         limits: QueueLimits { lease, ..QueueLimits::default() },

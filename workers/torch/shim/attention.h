@@ -69,7 +69,6 @@ void score(const Attention& a, const float* queries, const float* table, int64_t
     multiply<rows, vectors>(queries, a.dim, table + at, stride, a.dim, sums);
 #pragma GCC unroll 16
     for (int64_t q = 0; q < rows; ++q) {
-#pragma GCC unroll 16
       for (int64_t v = 0; v < vectors; ++v) store(out + q * out_stride + at + v * kLanes, sums[q][v]);
     }
   };

@@ -143,7 +143,7 @@ template <int64_t count>
 void stem_bins(const Strided& s, const Padded& weights, const float* taps, int64_t f, int64_t at, bool inside) {
   const auto take = [&](auto vectors, int64_t c) {
     Lanes sums[count][vectors];
-    begin_sums<count, vectors>(sums, [&](int64_t v) { return load(weights.bias + c + v * kLanes); });
+    begin_sums<count, vectors>(sums, [&](int64_t, int64_t v) { return load(weights.bias + c + v * kLanes); });
     multiply<count, vectors>(taps + f * 9, 9, weights.filter + c, weights.stride, 9, sums);
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t channel = c + v * kLanes, left = lanes_left(channel, s.channels);

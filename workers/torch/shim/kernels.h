@@ -89,7 +89,7 @@ struct Norm {
 
 // Columns of a panel of packed weights, and rows that share it while it is near.
 constexpr int64_t kPanel = 16;
-constexpr int64_t kBlock = 48;
+constexpr int64_t kBlock = 96;
 
 // activation(input · weightᵀ + bias) + residual, in fp32.
 struct Product {

@@ -197,18 +197,17 @@ inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_st
   }
 }
 
-// Starts the sums of `multiply`, all rows alike. Unrolled, so that they never lie in memory.
+// Starts the sums of `multiply` at `start(row, vector)`. Unrolled, so that they never lie in memory.
 template <int64_t rows, int64_t vectors, typename Start>
 inline __attribute__((always_inline)) void begin_sums(Lanes (&sums)[rows][vectors], const Start& start) {
 #pragma GCC unroll 16
-  for (int64_t v = 0; v < vectors; ++v) {
-    const Lanes first = start(v);
+  for (int64_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-    for (int64_t r = 0; r < rows; ++r) sums[r][v] = first;
+    for (int64_t v = 0; v < vectors; ++v) sums[r][v] = start(r, v);
   }
 }
 
-inline Lanes zero(int64_t) { return Lanes{}; }
+inline Lanes zero(int64_t, int64_t) { return Lanes{}; }
 
 // A number that a template can take.
 template <int64_t value>

@@ -5,21 +5,32 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
+namespace smallest {
+
 namespace {
 
-using smallest::Row;
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
 
-const smallest::Kernels& kernels() {
-  static const smallest::Kernels& table = [&]() -> const smallest::Kernels& {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      return smallest::kernels_avx512();
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return smallest::kernels_avx2();
-    return smallest::kernels_baseline();
-  }();
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& table = has_avx512() ? kernels_avx512() : has_avx2() ? kernels_avx2() : kernels_baseline();
   return table;
 }
+
+bool multiplies_here() { return has_avx2() && !has_avx512(); }
+
+}  // namespace smallest
+
+namespace {
+
+using smallest::kernels;
+using smallest::Row;
 
 smallest::Type type_of(const at::Tensor& tensor) {
   TORCH_CHECK(tensor.is_contiguous(), "a kernel was given a tensor that is not contiguous");
@@ -47,7 +58,7 @@ at::Tensor* smallest_attention(at::Tensor* projected, at::Tensor* keys, at::Tens
     const int64_t capacity = keys->size(3), window = context + chunk;
     TORCH_CHECK(projected->size(0) == count * frames && projected->size(1) == 3 * heads * dim, "projection's shape");
     TORCH_CHECK(keys->size(1) == heads && keys->size(2) == dim && values->size(2) == capacity, "states' shape");
-    TORCH_CHECK(capacity >= (window + 15) / 16 * 16 && width >= (window + 15) / 16 * 16 + chunk - 1, "window's size");
+    TORCH_CHECK(capacity >= (window + 15) / 16 * 16 && width >= (window + chunk - 1 + 15) / 16 * 16, "window's size");
     smallest::Attention a{type_of(*projected), projected->data_ptr(), out.data_ptr(), floats(*keys), floats(*values),
                           floats(*content),    floats(*position),     floats(*relative), rows, heads, dim,
                           values->size(3),     capacity,              width,             frames, chunk, context};
@@ -80,6 +91,19 @@ at::Tensor* smallest_convolution(at::Tensor* widened, at::Tensor* state, at::Ten
                             static_cast<float>(epsilon),
                             static_cast<smallest::Activation>(activation)};
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { kernels().convolution(c, begin, end); });
+    return new at::Tensor(std::move(out));
+  });
+}
+
+// Layer norm of the rows of [rows, width]; see smallest::Norm.
+at::Tensor* smallest_norm(at::Tensor* input, at::Tensor* weight, at::Tensor* bias, double epsilon) {
+  return smallest::guarded<>(static_cast<at::Tensor*>(nullptr), [&] {
+    const int64_t rows = input->size(0), width = input->size(1);
+    TORCH_CHECK(weight->numel() == width && bias->numel() == width, "norm's shape");
+    at::Tensor out = at::empty({rows, width}, input->options());
+    smallest::Norm n{type_of(*input), input->data_ptr(), out.data_ptr(), floats(*weight), floats(*bias), width,
+                     static_cast<float>(epsilon)};
+    at::parallel_for(0, rows, 64, [&](int64_t begin, int64_t end) { kernels().norm(n, begin, end); });
     return new at::Tensor(std::move(out));
   });
 }

@@ -76,16 +76,49 @@ struct Mels {
   float guard;
 };
 
+// Layer norm of rows.
+struct Norm {
+  Type type;
+  const void* input;  // [rows, width]
+  void* out;          // [rows, width]
+  const float* weight;
+  const float* bias;
+  int64_t width;
+  float epsilon;
+};
+
+// Columns of a panel of packed weights, and rows that share it while it is near.
+constexpr int64_t kPanel = 16;
+constexpr int64_t kBlock = 96;
+
+// activation(input · weightᵀ + bias) + residual, in fp32.
+struct Product {
+  const float* input;     // [rows, depth]
+  const float* weight;    // [panels, depth, kPanel], zeros behind the last column
+  const float* bias;      // [width], or null
+  const float* residual;  // [rows, width], or null
+  float* out;             // [rows, width]
+  int64_t rows, depth, width;
+  Activation activation;
+};
+
 struct Kernels {
   // Each runs the items [begin, end): rows * heads for attention, rows for the others.
   void (*attention)(const Attention&, int64_t begin, int64_t end);
   void (*convolution)(const Convolution&, int64_t begin, int64_t end);
   void (*strided)(const Strided&, int64_t begin, int64_t end);
   void (*mels)(const Mels&, int64_t begin, int64_t end);  // items are frames
+  void (*norm)(const Norm&, int64_t begin, int64_t end);
+  void (*product)(const Product&, int64_t begin, int64_t end);  // items are panels of blocks of rows
 };
 
 const Kernels& kernels_avx512();
 const Kernels& kernels_avx2();
 const Kernels& kernels_baseline();
+
+// The table for this processor.
+const Kernels& kernels();
+// Whether `product` is to be used for linear layers: where oneDNN multiplies without packed weights.
+bool multiplies_here();
 
 }  // namespace smallest

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::ffi;
 use crate::linear::Placement;
 
-/// Numbers that the kernels take at once; `kLanes` in `shim/kernels.cpp`.
+/// What widths are padded to for the kernels: the numbers of the widest vector, `kLanes` in `shim/lanes.h`.
 pub(crate) const LANES: usize = 16;
 
 /// All states, each `[slots, …]`.

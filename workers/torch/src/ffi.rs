@@ -23,13 +23,15 @@ unsafe extern "C" {
         input: *const C_tensor,
         weight: *const C_tensor,
         bias: *const C_tensor,
-        activation: *const c_char,
+        residual: *const C_tensor,
+        width: i64,
+        activation: i32,
     ) -> *mut C_tensor;
-    fn smallest_linear_add(
+    fn smallest_norm(
         input: *const C_tensor,
-        other: *const C_tensor,
         weight: *const C_tensor,
         bias: *const C_tensor,
+        epsilon: f64,
     ) -> *mut C_tensor;
     fn smallest_attention(
         projected: *const C_tensor,
@@ -163,47 +165,64 @@ pub(crate) fn library_path() -> String {
     text(unsafe { smallest_library_path() })
 }
 
-/// Packs a `[out, in]` CPU weight for oneDNN; `rows` is the number of input rows to expect.
+/// Packs a `[out, in]` CPU weight for the product of this processor; `rows` is the number of input rows to expect.
 pub(crate) fn linear_pack(weight: &Tensor, rows: i64) -> Result<Tensor, TchError> {
     // SAFETY: `weight` is a live tensor for the length of the call.
     owned(unsafe { smallest_linear_pack(weight.as_ptr(), rows) })
 }
 
-/// What oneDNN computes behind a linear layer.
+/// What is computed behind a linear layer or a norm; `Activation` in `shim/kernels.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub(crate) enum Fused {
-    None,
-    Relu,
-    Swish,
+    None = 0,
+    Swish = 1,
+    Relu = 2,
 }
 
-/// `activation(input · weightᵀ + bias)` with a packed weight.
-pub(crate) fn linear(
-    input: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    activation: Fused,
-) -> Result<Tensor, TchError> {
-    let name = match activation {
-        Fused::None => c"none",
-        Fused::Relu => c"relu",
-        Fused::Swish => c"swish",
-    };
-    // SAFETY: all tensors are live for the length of the call; a null bias is allowed.
-    owned(unsafe { smallest_linear(input.as_ptr(), weight.as_ptr(), pointer_or_null(bias), name.as_ptr()) })
+/// A packed weight with its bias.
+#[derive(Debug)]
+pub(crate) struct LinearTensors {
+    /// From [`linear_pack`].
+    pub(crate) weight: Tensor,
+    /// `[width]`
+    pub(crate) bias: Option<Tensor>,
+    /// Numbers a row of the result.
+    pub(crate) width: i64,
 }
 
-/// `input · weightᵀ + bias + other` with a packed weight.
+/// `activation(input · weightᵀ + bias)`.
+pub(crate) fn linear(input: &Tensor, tensors: &LinearTensors, activation: Fused) -> Result<Tensor, TchError> {
+    call_linear(input, tensors, None, activation)
+}
+
+/// `input · weightᵀ + bias + other`.
 pub(crate) fn linear_add(
     input: &Tensor,
     other: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
+    tensors: &LinearTensors,
 ) -> Result<Tensor, TchError> {
-    // SAFETY: all tensors are live for the length of the call; a null bias is allowed.
+    call_linear(input, tensors, Some(other), Fused::None)
+}
+
+fn call_linear(
+    input: &Tensor,
+    LinearTensors { weight, bias, width }: &LinearTensors,
+    residual: Option<&Tensor>,
+    activation: Fused,
+) -> Result<Tensor, TchError> {
+    let (bias, residual) = (pointer_or_null(bias.as_ref()), pointer_or_null(residual));
+    // SAFETY: all tensors are live for the length of the call; null for a bias or a residual is allowed, and the shim
+    // checks types and shapes.
     owned(unsafe {
-        smallest_linear_add(input.as_ptr(), other.as_ptr(), weight.as_ptr(), pointer_or_null(bias))
+        smallest_linear(input.as_ptr(), weight.as_ptr(), bias, residual, *width, activation as i32)
     })
+}
+
+/// Layer norm of the rows of `input`, with weight and bias in fp32.
+pub(crate) fn norm(input: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor, TchError> {
+    // SAFETY: all tensors are live for the length of the call; the shim checks types and shapes.
+    owned(unsafe { smallest_norm(input.as_ptr(), weight.as_ptr(), bias.as_ptr(), epsilon) })
 }
 
 /// Maps a file into memory for reading.
@@ -278,11 +297,6 @@ pub(crate) fn convolution(
     rows: &[KernelRow],
     frames: usize,
 ) -> Result<Tensor, TchError> {
-    let activation = match tensors.activation {
-        Fused::None => 0,
-        Fused::Swish => 1,
-        Fused::Relu => 2,
-    };
     // SAFETY: as in `attention`.
     owned(unsafe {
         smallest_convolution(
@@ -296,7 +310,7 @@ pub(crate) fn convolution(
             rows.len() as i64,
             frames as i64,
             tensors.epsilon,
-            activation,
+            tensors.activation as i32,
         )
     })
 }

@@ -1,4 +1,4 @@
-//! A linear layer: packed for oneDNN on the CPU, plain elsewhere.
+//! A linear layer: packed for the processor on the CPU, plain elsewhere.
 //!
 //! Rows of features come in, rows come out; the activation or the residual behind it is fused where possible.
 //! Must not know which layer of the model it is.
@@ -6,7 +6,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::config::Activation;
-use crate::ffi::{self, Fused};
+use crate::ffi::{self, Fused, LinearTensors};
 
 /// Input rows that packed weights are laid out for: a full step of some dozen live streams.
 const EXPECTED_ROWS: i64 = 256;
@@ -34,10 +34,9 @@ impl Placement {
 
 /// Weight and bias, ready to be applied.
 #[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    packed: bool,
+pub(crate) enum Linear {
+    Packed(LinearTensors),
+    Plain { weight: Tensor, bias: Option<Tensor> },
 }
 
 impl Linear {
@@ -46,17 +45,19 @@ impl Linear {
         let weight = place.put(weight)?;
         let bias = bias.map(|bias| place.put(bias)).transpose()?;
         if place.fused {
-            return Ok(Self { weight: ffi::linear_pack(&weight, EXPECTED_ROWS)?, bias, packed: true });
+            let width = weight.size()[0];
+            let weight = ffi::linear_pack(&weight, EXPECTED_ROWS)?;
+            return Ok(Self::Packed(LinearTensors { weight, bias, width }));
         }
-        Ok(Self { weight, bias, packed: false })
+        Ok(Self::Plain { weight, bias })
     }
 
     /// `input [rows, in]` → `[rows, out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        if self.packed {
-            return ffi::linear(input, &self.weight, self.bias.as_ref(), Fused::None);
+        match self {
+            Self::Packed(tensors) => ffi::linear(input, tensors, Fused::None),
+            Self::Plain { weight, bias } => input.f_linear(weight, bias.as_ref()),
         }
-        input.f_linear(&self.weight, self.bias.as_ref())
     }
 
     /// `activation(input · weightᵀ + bias)`.
@@ -65,23 +66,19 @@ impl Linear {
         input: &Tensor,
         activation: Activation,
     ) -> Result<Tensor, TchError> {
-        let fused = match activation {
-            Activation::Silu => Fused::Swish,
-            Activation::Relu => Fused::Relu,
-            Activation::Gelu | Activation::Tanh => Fused::None,
-        };
-        if self.packed && fused != Fused::None {
-            return ffi::linear(input, &self.weight, self.bias.as_ref(), fused);
+        match (self, activation) {
+            (Self::Packed(tensors), Activation::Silu) => ffi::linear(input, tensors, Fused::Swish),
+            (Self::Packed(tensors), Activation::Relu) => ffi::linear(input, tensors, Fused::Relu),
+            _ => activate_(self.forward(input)?, activation),
         }
-        activate_(self.forward(input)?, activation)
     }
 
     /// `input · weightᵀ + bias + residual`.
     pub(crate) fn forward_residual(&self, input: &Tensor, residual: &Tensor) -> Result<Tensor, TchError> {
-        if self.packed {
-            return ffi::linear_add(input, residual, &self.weight, self.bias.as_ref());
+        match self {
+            Self::Packed(tensors) => ffi::linear_add(input, residual, tensors),
+            Self::Plain { .. } => self.forward(input)?.f_add_(residual),
         }
-        self.forward(input)?.f_add_(residual)
     }
 }
 
@@ -95,11 +92,12 @@ pub(crate) fn activate_(mut tensor: Tensor, activation: Activation) -> Result<Te
     }
 }
 
-/// Layer normalisation over the last dimension.
+/// Layer normalisation over the last dimension of `[rows, width]`.
 #[derive(Debug)]
 pub(crate) struct Norm {
     weight: Tensor,
     bias: Tensor,
+    fused: bool,
 }
 
 impl Norm {
@@ -107,10 +105,14 @@ impl Norm {
     pub(crate) const EPSILON: f64 = 1e-5;
 
     pub(crate) fn new(place: Placement, weight: &Tensor, bias: &Tensor) -> Result<Self, TchError> {
-        Ok(Self { weight: place.put(weight)?, bias: place.put(bias)? })
+        let put = |tensor: &Tensor| if place.fused { place.put_fp32(tensor) } else { place.put(tensor) };
+        Ok(Self { weight: put(weight)?, bias: put(bias)?, fused: place.fused })
     }
 
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        if self.fused {
+            return ffi::norm(input, &self.weight, &self.bias, Self::EPSILON);
+        }
         let width = self.weight.size();
         input.f_layer_norm(&width, Some(&self.weight), Some(&self.bias), Self::EPSILON, false)
     }

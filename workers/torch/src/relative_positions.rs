@@ -32,7 +32,7 @@ impl RelativePositions {
     }
 
     /// `[heads, head_dim, context + 2·frames − 1]` for distances from `context + frames − 1` down to `1 − frames`;
-    /// for the CPU kernels in fp32 and padded, so that reading whole lanes from any query's first key stays inside.
+    /// for the CPU kernels in fp32 and padded to whole lanes.
     pub(crate) fn get(&mut self, frames: i64, context: i64) -> Result<&Tensor, TchError> {
         let shape = (frames, context);
         if !self.shapes.contains_key(&shape) {
@@ -41,9 +41,10 @@ impl RelativePositions {
             }
             let mut projected = self.project(context + frames - 1, 1 - frames)?;
             if self.place.fused {
-                let lanes = (context + frames).unsigned_abs().next_multiple_of(LANES as u64) as i64;
+                let width = projected.size()[2];
+                let lanes = width.unsigned_abs().next_multiple_of(LANES as u64) as i64;
                 projected = projected
-                    .f_constant_pad_nd([0, lanes - context])?
+                    .f_constant_pad_nd([0, lanes - width])?
                     .f_to_kind(Kind::Float)?
                     .f_contiguous()?;
             }

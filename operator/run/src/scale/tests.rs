@@ -1,6 +1,7 @@
 //! Queues and scaler on a real Redis, with an apiserver of a few lines.
 
 mod cluster;
+mod older_news;
 mod slow;
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::Cluster;
-use super::{Key, PodCost, QueueTarget, Queues, ScaleTarget, ScaledComponent, Scaler};
+use super::{Key, PodCost, QueueTarget, Queues, Replicas, ScaleTarget, ScaledComponent, Scaler};
 
 /// Long enough for anything that must come.
 const SOON: Duration = Duration::from_secs(20);
@@ -92,7 +93,7 @@ fn component(replicas: u32, idle_seconds: u32) -> ScaledComponent {
         deployment: "quickstart-asr".into(),
         bounds: Bounds { min_replicas: 0, max_replicas: 10, window: None, next_change: None },
         idle_seconds,
-        replicas: Some(replicas),
+        replicas: Some(Replicas { number: replicas, version: 0 }),
         pods,
     }
 }

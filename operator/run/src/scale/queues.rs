@@ -131,7 +131,7 @@ impl Queues {
             tokio::spawn(async move { stop.run_until_cancelled(watcher::watch(&shared, &watched)).await });
         } else {
             let message = "Redis has no ready pod yet".to_owned();
-            self.shared.publish(&watched, QueueView::Unavailable { reason: "RedisNotReady", message });
+            self.shared.note(&watched, QueueView::Unavailable { reason: "RedisNotReady", message });
         }
     }
 
@@ -223,6 +223,16 @@ impl Shared {
         if tell {
             let _ = self.changed.try_send(watched.key.clone());
         }
+    }
+
+    /// The same for what the reconciler said itself: it reads that in the same turn, and needs no other turn for it.
+    fn note(&self, watched: &Watched, view: QueueView) {
+        let now = Instant::now();
+        let mut state = watched.lock();
+        state.told = (view.clone(), Some(now));
+        (state.view, state.at) = (view, Some(now));
+        drop(state);
+        let _ = self.looked.send(watched.key.clone());
     }
 }
 

@@ -216,11 +216,12 @@ async fn a_redis_with_a_private_authority_is_read_when_it_is_named() {
 
 #[tokio::test]
 async fn a_redis_that_does_not_run_is_not_dialled() {
-    let (queues, _changes) = Queues::new();
+    let (queues, mut changes) = Queues::new();
     let down = QueueTarget { up: false, ..target("redis://127.0.0.1:1") };
     queues.set(&key(), Some(down));
     let view = queues.last(&key());
     assert!(matches!(view, QueueView::Unavailable { reason: "RedisNotReady", .. }), "{view:?}");
+    assert!(changes.try_recv().is_err(), "whoever says so knows it");
 }
 
 #[tokio::test]

@@ -96,7 +96,8 @@ async fn pause(watched: &Watched) {
     sleep(ASLEEP_PAUSE).await;
     let mut pace = watched.pace.subscribe();
     // Whether it fell asleep or the time is over: the next look is allowed.
-    let _ = timeout(AWAKE_PAUSE - ASLEEP_PAUSE, pace.wait_for(|pace| *pace == Pace::Asleep)).await;
+    let _ =
+        timeout(AWAKE_PAUSE.saturating_sub(ASLEEP_PAUSE), pace.wait_for(|pace| *pace == Pace::Asleep)).await;
 }
 
 fn rest(sight: &Sight) -> Duration {

@@ -1,4 +1,4 @@
-//! Deleting a deployment takes everything along but the model cache.
+//! Deleting a deployment takes everything along but the model cache; the volume of its Redis too.
 
 use crds::SmallestDeployment;
 use e2e::cluster::PATIENCE;
@@ -20,15 +20,20 @@ pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyh
     in_namespace(cluster, "deletion", async |space| {
         let cache = json!({"size": "1Gi", "persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"]}});
         let scaling = json!({"minReplicas": 1, "maxReplicas": 2});
-        let changes = json!({"asr": {"cache": cache, "scaling": scaling}, "gateway": {"replicas": 2}});
+        let mut changes = json!({"asr": {"cache": cache, "scaling": scaling}, "gateway": {"replicas": 2}});
+        changes["redis"] = json!({"embedded": {"persistence": {"size": "64Mi"}}});
         space.deploy(&fake("demo", &changes)?).await?;
         space.ready("demo").await?;
-        anyhow::ensure!(claims(space).await?.len() == 1, "the cache has a claim");
+        let both = claims(space).await?;
+        anyhow::ensure!(both.len() == 2, "the cache and Redis have a claim each: {both:?}");
 
         space.api::<SmallestDeployment>().delete("demo", &DeleteParams::default()).await?;
         everything_gone(space).await?;
-        let left = claims(space).await?;
-        anyhow::ensure!(left.len() == 1, "the cache stays: {left:?}");
+        let api = space.api::<PersistentVolumeClaim>();
+        let one = |all: &[&PersistentVolumeClaim]| all.len() == 1;
+        let left = wait::until_all(&api, "", "the volume of Redis goes too", PATIENCE, one).await?;
+        let name = left.first().map(ResourceExt::name_any).unwrap_or_default();
+        anyhow::ensure!(!name.contains("redis"), "the cache stays: {name}");
         // A namespace goes only while every API of the cluster answers discovery, the operator's own too.
         space.dissolve().await
     })

@@ -19,6 +19,7 @@ mod no_metric;
 mod operator_lost;
 mod quickstart;
 mod redis_lost;
+mod redis_moves;
 mod rolls;
 mod rules;
 mod scale_by_load;

@@ -72,6 +72,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside rules::every_rule_refuses_with_its_message),
         story!(Beside rolls::a_changed_spec_rolls),
         story!(Beside redis_lost::a_new_redis_is_found),
+        story!(Beside redis_moves::the_redis_of_before_stays_until_nobody_needs_it),
         story!(Beside network_policy::only_the_ways_of_the_service_are_open),
         story!(Beside neighbours::two_namespaces_never_share_work),
         story!(Beside gpu::pods_get_the_gpus_they_ask_for),

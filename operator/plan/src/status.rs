@@ -20,6 +20,7 @@ mod model;
 mod notes;
 mod overall;
 mod pod;
+mod probed;
 mod queue;
 mod reason;
 mod scaling;

@@ -348,6 +348,11 @@ impl Inner {
 }
 
 impl Live {
+    /// Its version, where that is a number.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.version
+    }
+
     fn of(metadata: &ObjectMeta) -> Self {
         let owners = metadata.owner_references.iter().flatten();
         Self {

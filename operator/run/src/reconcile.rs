@@ -141,9 +141,10 @@ impl Reconciler {
     /// Tells the queues where to look and the scaler what to scale. Of what is not valid the former aim stays.
     fn aim(&self, key: &Key, deployment: &SmallestDeployment, decided: &Decided, found: &Found) {
         let Ok(plan) = &decided.outcome else { return };
+        let owned = self.index.owned(key);
         let children = self.index.children(key);
         self.queues.set(key, targets::queue(plan, &found.secrets, &children));
-        self.scaler.set(key, Some(targets::scale(deployment, plan, &decided.desired, &children)));
+        self.scaler.set(key, Some(targets::scale(deployment, plan, &decided.desired, (&owned, &children))));
     }
 
     async fn apply(

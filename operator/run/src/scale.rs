@@ -16,7 +16,7 @@ mod source;
 mod watcher;
 
 pub(crate) use queues::{QueueTarget, Queues};
-pub(crate) use scaler::{PodCost, ScaleTarget, ScaledComponent, Scaler};
+pub(crate) use scaler::{PodCost, Replicas, ScaleTarget, ScaledComponent, Scaler};
 
 /// A deployment, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,11 +1,14 @@
 //! What the queues and the scaler are told of a deployment: plan, objects and children in, targets out. Pure.
 
+use std::collections::BTreeMap;
+
 use crds::{SmallestDeployment, Worker};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_plan::{Children, ComponentKind, Desired, Plan, Secrets};
 
-use crate::scale::{PodCost, QueueTarget, ScaleTarget, ScaledComponent};
+use crate::index::{Kind, Live};
+use crate::scale::{PodCost, QueueTarget, Replicas, ScaleTarget, ScaledComponent};
 
 const COMPONENT: &str = "app.kubernetes.io/component";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -29,12 +32,13 @@ pub(crate) fn queue(plan: &Plan, secrets: &Secrets, children: &Children) -> Opti
     })
 }
 
-/// How the components of a deployment scale now, those that do.
+/// How the components of a deployment scale now, those that do. What is `owned` was seen before the children: versions
+/// may be older than what they stand for, never newer.
 pub(crate) fn scale(
     deployment: &SmallestDeployment,
     plan: &Plan,
     desired: &Desired,
-    children: &Children,
+    (owned, children): (&BTreeMap<(Kind, String), Live>, &Children),
 ) -> ScaleTarget {
     let spec = &deployment.spec;
     let worker = |worker: Option<&Worker>| Some(worker?.scaling.as_ref()?.idle_seconds);
@@ -52,13 +56,16 @@ pub(crate) fn scale(
         let name = made.next()?.metadata.name.clone()?;
         let mut live = children.deployments.iter().filter(|live| live.metadata.name.as_ref() == Some(&name));
         let replicas = live.next().and_then(|live| live.spec.as_ref()?.replicas);
+        let version = owned.get(&(Kind::Deployment, name.clone())).and_then(Live::version).unwrap_or(0);
         let pods = children.pods.iter().filter(|pod| is_of(&pod.metadata, label)).filter_map(cost);
         Some(ScaledComponent {
             kind,
             deployment: name,
             bounds: plan.bounds(kind)?.clone(),
             idle_seconds: idle_seconds?,
-            replicas: replicas.and_then(|replicas| u32::try_from(replicas).ok()),
+            replicas: replicas
+                .and_then(|replicas| u32::try_from(replicas).ok())
+                .map(|number| Replicas { number, version }),
             pods: pods.collect(),
         })
     };

@@ -71,8 +71,8 @@ pub(crate) async fn measure(args: &Args, client: &Client) -> anyhow::Result<Vec<
         seen.until(&mut replicas, "sleeps", |replicas| replicas == 0).await?;
         timeout(PATIENCE, work.alone()).await.context("failed to see the workers gone")??;
         let mut jobs = Vec::new();
-        // Another number each time: what an autoscaler says of the former round is not taken for this one.
-        let burst = args.burst + 10 * number as u64;
+        // Another number than before: what an autoscaler says of the former round is not taken for this one.
+        let burst = args.burst + 10 * (number as u64 % 2);
         let round = round(&seen, &work, (replicas, burst, &mut jobs)).await;
         work.cancel(&jobs).await?;
         let round = round?;

@@ -7,6 +7,7 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::probed::{KILLED, StartedTooSlowly, started_too_slowly};
 use super::reason;
 use super::text::piece;
 use super::trouble::Trouble;
@@ -156,6 +157,10 @@ impl Seat<'_> {
         if matches!(word, "StartError" | "ContainerCannotRun") {
             return self.start(&said);
         }
+        let by_kubernetes = STOPPED.contains(&code) || (said.is_empty() && code == KILLED);
+        if let Some(slow) = self.started_too_slowly(ended).filter(|_| by_kubernetes) {
+            return self.slow_start(slow, code);
+        }
         if STOPPED.contains(&code) {
             let text = format!(
                 "{self} was stopped and started again (exit code {code}), as happens when its startup or liveness \
@@ -166,10 +171,37 @@ impl Seat<'_> {
         }
         let text = match (said.is_empty(), code) {
             (false, _) => format!("{self} keeps ending with exit code {code}: {said}"),
-            (true, 137) => format!("{self} was killed (exit code 137); {}", self.describe()),
+            (true, KILLED) => format!("{self} was killed (exit code 137); {}", self.describe()),
             (true, _) => format!("{self} keeps ending with exit code {code}; {} --previous", self.logs()),
         };
         Trouble::failing(reason::CRASH_LOOP, text)
+    }
+
+    fn started_too_slowly(&self, ended: &ContainerStateTerminated) -> Option<StartedTooSlowly> {
+        started_too_slowly(self.pod.spec.as_ref()?, self.container()?, ended)
+    }
+
+    /// The kubelet waited as long as the startup probe lets it.
+    fn slow_start(self, StartedTooSlowly { budget, grace }: StartedTooSlowly, code: i32) -> Trouble {
+        let end = if code == KILLED {
+            format!("was killed (exit code {code}), for it did not end within {grace} s either")
+        } else {
+            format!("was stopped and started again (exit code {code})")
+        };
+        let advice = match self.kind {
+            _ if self.status.name != names::component(self.kind) => "",
+            ComponentKind::Gateway => "or give it more time in spec.gateway.lifecycle.startupSeconds",
+            ComponentKind::Asr => "or give it more time in spec.asr.lifecycle.startupSeconds",
+            ComponentKind::Tts => "or give it more time in spec.tts.lifecycle.startupSeconds",
+            ComponentKind::Redis | ComponentKind::LicenseProxy => "",
+        };
+        let separator = if advice.is_empty() { "" } else { ", " };
+        let text = format!(
+            "{self} was not ready {budget} s after its start, when its startup probe gave up: it {end}; \
+             {} --previous for what it waited for{separator}{advice}",
+            self.logs()
+        );
+        Trouble::failing(reason::PROBE_FAILING, text)
     }
 
     fn out_of_memory(self) -> Trouble {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, Secret, Service,
+    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, Probe, Secret, Service,
     ServiceAccount, Volume,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -222,6 +222,14 @@ fn trim_pod(spec: PodSpec) -> PodSpec {
         image: container.image,
         resources: container.resources,
         restart_policy: container.restart_policy,
+        // How long a start may take; not what is asked.
+        startup_probe: container.startup_probe.map(|probe| Probe {
+            exec: None,
+            grpc: None,
+            http_get: None,
+            tcp_socket: None,
+            ..probe
+        }),
         ..Container::default()
     };
     // Status names the claim that a pod waits for.
@@ -230,6 +238,7 @@ fn trim_pod(spec: PodSpec) -> PodSpec {
     };
     PodSpec {
         node_name: spec.node_name,
+        termination_grace_period_seconds: spec.termination_grace_period_seconds,
         volumes: spec.volumes.map(claimed),
         containers: spec.containers.into_iter().map(container).collect(),
         init_containers: spec

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crds::ScaleDecision;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -19,7 +20,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::scaler::ScaledComponent;
+use super::scaler::{Replicas, ScaledComponent};
 use super::{Key, Queues};
 
 /// Who writes.
@@ -56,7 +57,7 @@ pub(super) struct Resize {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Replicas as they are now.
-    pub(super) replicas: Vec<(ComponentKind, u32)>,
+    pub(super) replicas: Vec<(ComponentKind, Replicas)>,
     /// What was changed.
     pub(super) decisions: Vec<ScaleDecision>,
     /// Something did not work and is worth another attempt.
@@ -118,13 +119,8 @@ impl Hand {
         }
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
         let seen = api.get_scale(&deployment).await?;
-        let now = seen
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(0);
-        if now != from {
+        let now = replicas(&seen);
+        if now.number != from {
             outcome.replicas.push((kind, now));
             return Ok(());
         }
@@ -132,12 +128,12 @@ impl Hand {
             "metadata": { "resourceVersion": seen.metadata.resource_version },
             "spec": { "replicas": to },
         });
-        match api.patch_scale(&deployment, &parameters(), &Patch::Merge(patch)).await {
-            Ok(_) => {}
+        let scaled = match api.patch_scale(&deployment, &parameters(), &Patch::Merge(patch)).await {
+            Ok(scaled) => replicas(&scaled),
             // Somebody else changed it in between: the next look decides anew.
             Err(Error::Api(status)) if status.code == 409 => return Ok(()),
             Err(error) => return Err(error),
-        }
+        };
         let component = word(kind);
         let elapsed_ms = began.elapsed().as_millis() as u64;
         tracing::info!(deployment = %key, component, from, to, inputs, elapsed_ms, "scaled");
@@ -156,7 +152,7 @@ impl Hand {
             by: "operator".to_owned(),
         };
         outcome.decisions.push(decision);
-        outcome.replicas.push((kind, to));
+        outcome.replicas.push((kind, scaled));
         Ok(())
     }
 
@@ -188,6 +184,13 @@ impl Hand {
         }
         Ok(())
     }
+}
+
+/// What the apiserver says of a Deployment's replicas.
+fn replicas(scale: &Scale) -> Replicas {
+    let number = scale.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
+    let version = scale.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+    Replicas { number: number.unwrap_or(0), version: version.unwrap_or(0) }
 }
 
 fn parameters() -> PatchParams {

@@ -11,7 +11,7 @@ use operator_plan::scale::{News, news};
 use operator_plan::{ComponentKind, QueueView, SecretText};
 use queue::observe::ObserverPort as _;
 use queue::redis::RedisObserver;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -63,11 +63,22 @@ pub(super) struct Shared {
     pub(super) dials: Semaphore,
 }
 
+/// How soon changes of a queue must be seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At once: a component sleeps, and its first work is to wake it.
+    Asleep,
+    /// After a while: autoscalers ask on their own.
+    #[default]
+    Awake,
+}
+
 /// One deployment's queue.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) key: Key,
     pub(super) target: QueueTarget,
+    pub(super) pace: watch::Sender<Pace>,
     state: Mutex<State>,
     /// Held by whoever asks Redis on demand: the others take that answer.
     asking: tokio::sync::Mutex<()>,
@@ -106,11 +117,13 @@ impl Queues {
             before.stop.cancel();
         }
         let told = before.map(|watched| watched.lock().told.clone()).unwrap_or_default();
+        let pace = before.map(|watched| *watched.pace.borrow()).unwrap_or_default();
         let Some(target) = target else {
             all.remove(key);
             return;
         };
         let watched = Arc::new(Watched::new(key, target, told));
+        watched.pace.send_replace(pace);
         all.insert(key.clone(), watched.clone());
         drop(all);
         if watched.target.up {
@@ -118,7 +131,14 @@ impl Queues {
             tokio::spawn(async move { stop.run_until_cancelled(watcher::watch(&shared, &watched)).await });
         } else {
             let message = "Redis has no ready pod yet".to_owned();
-            self.shared.publish(&watched, QueueView::Unavailable { reason: "RedisNotReady", message });
+            self.shared.note(&watched, QueueView::Unavailable { reason: "RedisNotReady", message });
+        }
+    }
+
+    /// Tells how soon changes of a deployment's queue must be seen, from now on.
+    pub(super) fn keep_pace(&self, key: &Key, pace: Pace) {
+        if let Some(watched) = self.shared.lock().get(key) {
+            watched.pace.send_replace(pace);
         }
     }
 
@@ -204,14 +224,25 @@ impl Shared {
             let _ = self.changed.try_send(watched.key.clone());
         }
     }
+
+    /// The same for what the reconciler said itself: it reads that in the same turn, and needs no other turn for it.
+    fn note(&self, watched: &Watched, view: QueueView) {
+        let now = Instant::now();
+        let mut state = watched.lock();
+        state.told = (view.clone(), Some(now));
+        (state.view, state.at) = (view, Some(now));
+        drop(state);
+        let _ = self.looked.send(watched.key.clone());
+    }
 }
 
 impl Watched {
-    fn new(key: &Key, target: QueueTarget, told: (QueueView, Option<Instant>)) -> Self {
+    pub(super) fn new(key: &Key, target: QueueTarget, told: (QueueView, Option<Instant>)) -> Self {
         let state = State { told, ..State::default() };
         Self {
             key: key.clone(),
             target,
+            pace: watch::Sender::default(),
             state: Mutex::new(state),
             asking: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),

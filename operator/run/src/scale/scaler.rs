@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
 use super::hand::{Hand, Move, Outcome};
+use super::queues::Pace;
 use super::{Key, Queues};
 
 /// Decisions kept for status.
@@ -51,9 +52,18 @@ pub(crate) struct ScaledComponent {
     /// How long it is idle before its last replica goes, seconds.
     pub(crate) idle_seconds: u32,
     /// `spec.replicas` of its Deployment; `None` while there is no Deployment.
-    pub(crate) replicas: Option<u32>,
+    pub(crate) replicas: Option<Replicas>,
     /// Its pods that are not being deleted.
     pub(crate) pods: Vec<PodCost>,
+}
+
+/// A number of replicas, and the version of the Deployment that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Replicas {
+    /// How many are asked for.
+    pub(crate) number: u32,
+    /// Versions of one object grow; 0 where nothing is known of their order.
+    pub(crate) version: u64,
 }
 
 /// A pod and what its deletion costs, as its annotation says.
@@ -117,9 +127,12 @@ impl Scaler {
             return;
         };
         let scaled = all.entry(key.clone()).or_default();
+        let target = target.after(&scaled.target);
         if scaled.target != target {
             scaled.target = target;
+            let pace = scaled.target.pace();
             drop(all);
+            self.queues.keep_pace(key, pace);
             self.queues.poke(key);
         }
     }
@@ -193,7 +206,9 @@ impl Scaler {
         let Some(scaled) = all.get_mut(key) else { return };
         let tell = !outcome.decisions.is_empty();
         scaled.learn(outcome);
+        let pace = scaled.target.pace();
         drop(all);
+        self.queues.keep_pace(key, pace);
         if tell {
             self.queues.tell(key);
         }
@@ -208,6 +223,29 @@ impl Scaler {
     }
 }
 
+impl ScaleTarget {
+    /// Keeps replicas that were scaled after the cluster was seen like this: whoever tells a target may not have seen
+    /// yet what the scaler did, and a component that sleeps would be thought awake until the next target.
+    fn after(mut self, known: &Self) -> Self {
+        for component in &mut self.components {
+            let mut same = known.components.iter().filter(|known| known.deployment == component.deployment);
+            let newer = same.next().and_then(|known| known.replicas);
+            if let (Some(seen), Some(newer)) = (&mut component.replicas, newer)
+                && newer.version > seen.version
+            {
+                *seen = newer;
+            }
+        }
+        self
+    }
+
+    /// How soon changes of the queue must be seen.
+    fn pace(&self) -> Pace {
+        let sleeps = |component: &ScaledComponent| component.replicas.is_some_and(|seen| seen.number == 0);
+        if self.components.iter().any(sleeps) { Pace::Asleep } else { Pace::Awake }
+    }
+}
+
 impl Scaled {
     /// Decides about every component.
     fn turn(&mut self, view: &QueueView, (epoch, now): (Instant, Instant), role: Role) -> Turn {
@@ -219,7 +257,7 @@ impl Scaled {
             return turn;
         }
         for component in &self.target.components {
-            let Some(replicas) = component.replicas else { continue };
+            let Some(Replicas { number: replicas, .. }) = component.replicas else { continue };
             let facts = Facts {
                 kind: component.kind,
                 bounds: &component.bounds,

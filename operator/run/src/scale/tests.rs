@@ -1,6 +1,7 @@
 //! Queues and scaler on a real Redis, with an apiserver of a few lines.
 
 mod cluster;
+mod older_news;
 mod slow;
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::Cluster;
-use super::{Key, PodCost, QueueTarget, Queues, ScaleTarget, ScaledComponent, Scaler};
+use super::{Key, PodCost, QueueTarget, Queues, Replicas, ScaleTarget, ScaledComponent, Scaler};
 
 /// Long enough for anything that must come.
 const SOON: Duration = Duration::from_secs(20);
@@ -92,7 +93,7 @@ fn component(replicas: u32, idle_seconds: u32) -> ScaledComponent {
         deployment: "quickstart-asr".into(),
         bounds: Bounds { min_replicas: 0, max_replicas: 10, window: None, next_change: None },
         idle_seconds,
-        replicas: Some(replicas),
+        replicas: Some(Replicas { number: replicas, version: 0 }),
         pods,
     }
 }
@@ -215,11 +216,12 @@ async fn a_redis_with_a_private_authority_is_read_when_it_is_named() {
 
 #[tokio::test]
 async fn a_redis_that_does_not_run_is_not_dialled() {
-    let (queues, _changes) = Queues::new();
+    let (queues, mut changes) = Queues::new();
     let down = QueueTarget { up: false, ..target("redis://127.0.0.1:1") };
     queues.set(&key(), Some(down));
     let view = queues.last(&key());
     assert!(matches!(view, QueueView::Unavailable { reason: "RedisNotReady", .. }), "{view:?}");
+    assert!(changes.try_recv().is_err(), "whoever says so knows it");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use queue::port::{QueueError, QueueLimits};
 use queue::redis::{ObserverConfig, RedisObserver, Timeouts};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::queues::{Shared, Watched};
+use super::queues::{Pace, Shared, Watched};
 use super::reading;
 
 /// Redis may take this long before it counts as away.
@@ -20,9 +20,9 @@ const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), response: Duration::from_secs(1), retry_for: Duration::ZERO };
 /// First and longest pause between two attempts to connect; half of it is jitter.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
-/// Shortest time between two looks at a component that nobody serves: its first work must be seen at once.
+/// Shortest time between two looks while a component sleeps: its first work must be seen at once.
 const ASLEEP_PAUSE: Duration = Duration::from_millis(50);
-/// Shortest time between two looks at one that works: its autoscaler asks on its own.
+/// Shortest time between two looks while all are awake: their autoscalers ask on their own.
 const AWAKE_PAUSE: Duration = Duration::from_secs(1);
 /// A look without news: registrations lapse silently.
 const REST: Duration = Duration::from_mins(1);
@@ -54,9 +54,9 @@ async fn follow(shared: &Shared, watched: &Watched, back_off: &mut BackOff) -> Q
         };
         *back_off = BackOff::default();
         watched.connected(Some(observer.clone()));
-        let (pause, rest, mark) = (pause(&sight), rest(&sight), sight.mark.clone());
+        let (rest, mark) = (rest(&sight), sight.mark.clone());
         shared.publish(watched, reading::read(sight));
-        sleep(pause).await;
+        pause(watched).await;
         let owed = watched.tell_at().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = owed.map_or(rest, |owed| owed.min(rest)).max(Duration::from_millis(1));
         if let Err(error) = observer.changed(&mark, wait).await {
@@ -90,9 +90,14 @@ async fn look(observer: &dyn ObserverPort) -> Result<Sight, QueueError> {
     timeout(TIMEOUTS.connect + TIMEOUTS.response, observer.observe()).await.map_err(slow)?
 }
 
-fn pause(sight: &Sight) -> Duration {
-    let asleep = sight.components.iter().any(|component| component.workers.is_empty());
-    if asleep { ASLEEP_PAUSE } else { AWAKE_PAUSE }
+/// Waits until the next look is allowed. A component that falls asleep meanwhile cuts the wait short: its last worker
+/// has just told that it goes, and the first work after that must not wait for a pause that began before.
+async fn pause(watched: &Watched) {
+    sleep(ASLEEP_PAUSE).await;
+    let mut pace = watched.pace.subscribe();
+    // Whether it fell asleep or the time is over: the next look is allowed.
+    let _ =
+        timeout(AWAKE_PAUSE.saturating_sub(ASLEEP_PAUSE), pace.wait_for(|pace| *pace == Pace::Asleep)).await;
 }
 
 fn rest(sight: &Sight) -> Duration {
@@ -117,7 +122,45 @@ impl BackOff {
 
 #[cfg(test)]
 mod tests {
+    use operator_plan::{QueueView, SecretText};
+
     use super::*;
+    use crate::scale::{Key, QueueTarget};
+
+    fn watched() -> Watched {
+        let target = QueueTarget {
+            url: SecretText::new("redis://127.0.0.1:1"),
+            root_certificates: None,
+            scope: "speech/quickstart".to_owned(),
+            components: vec![ComponentKind::Asr],
+            up: true,
+        };
+        Watched::new(&Key::new("speech", "quickstart"), target, (QueueView::default(), None))
+    }
+
+    /// Timers count whole milliseconds.
+    fn is_about(took: Duration, expected: Duration) -> bool {
+        took.abs_diff(expected) < Duration::from_millis(5)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_falls_asleep_is_looked_at_again_at_once() {
+        let (watched, began) = (watched(), Instant::now());
+        pause(&watched).await;
+        assert!(is_about(began.elapsed(), AWAKE_PAUSE), "all are awake");
+
+        let (soon, began) = (Duration::from_millis(120), Instant::now());
+        let falls_asleep = async {
+            sleep(soon).await;
+            watched.pace.send_replace(Pace::Asleep);
+        };
+        tokio::join!(pause(&watched), falls_asleep);
+        assert!(is_about(began.elapsed(), soon), "it falls asleep in the middle of a pause");
+
+        let began = Instant::now();
+        pause(&watched).await;
+        assert!(is_about(began.elapsed(), ASLEEP_PAUSE), "it sleeps");
+    }
 
     #[test]
     fn a_redis_that_does_not_exist_is_dialled_less_than_once_a_minute() {

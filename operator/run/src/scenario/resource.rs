@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::apiserver::{Apiserver, Wrong};
@@ -59,33 +59,49 @@ async fn what_somebody_changes_is_taken_back() {
 async fn what_the_plan_no_longer_has_is_deleted_but_never_a_claim() {
     let server = quickstart();
     let _running = applied(&server).await;
-    let uid = server.get(RESOURCE).expect("it")["metadata"]["uid"].clone();
-    let metadata = |name: &str| {
-        json!({
-            "name": name, "namespace": "ns",
-            "labels": {
-                "app.kubernetes.io/managed-by": "smallest-operator",
-                "app.kubernetes.io/instance": "quickstart",
-            },
-            "ownerReferences": [{
-                "apiVersion": "smallest.ai/v1", "kind": "SmallestDeployment", "name": "quickstart",
-                "uid": uid, "controller": true,
-            }],
-        })
-    };
     let claim = "/api/v1/namespaces/ns/persistentvolumeclaims/old-models";
     let config = "/api/v1/namespaces/ns/configmaps/old";
     let foreign = "/api/v1/namespaces/ns/configmaps/foreign";
-    let object =
-        |kind: &str, name: &str| json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata(name) });
-    let mut not_owned = object("ConfigMap", "foreign");
+    let mut not_owned = owned(&server, "ConfigMap", "foreign");
     not_owned["metadata"]["ownerReferences"] = json!([]);
-    server.put(claim, object("PersistentVolumeClaim", "old-models"));
+    server.put(claim, owned(&server, "PersistentVolumeClaim", "old-models"));
     server.put(foreign, not_owned);
-    server.put(config, object("ConfigMap", "old"));
+    server.put(config, owned(&server, "ConfigMap", "old"));
     server.until("pruned", |server| server.get(config).is_none()).await;
     settled(&server).await;
     assert!(server.get(claim).is_some() && server.get(foreign).is_some());
+}
+
+/// An object of the quickstart that no plan has.
+fn owned(server: &Apiserver, kind: &str, name: &str) -> Value {
+    let uid = server.get(RESOURCE).expect("it")["metadata"]["uid"].clone();
+    json!({ "apiVersion": "v1", "kind": kind, "metadata": {
+        "name": name, "namespace": "ns",
+        "labels": {
+            "app.kubernetes.io/managed-by": "smallest-operator",
+            "app.kubernetes.io/instance": "quickstart",
+        },
+        "ownerReferences": [{
+            "apiVersion": "smallest.ai/v1", "kind": "SmallestDeployment", "name": "quickstart",
+            "uid": uid, "controller": true,
+        }],
+    }})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_goes_wrong_is_tried_again() {
+    let config = "/api/v1/namespaces/ns/configmaps/old";
+    for wrong in [Wrong::Code(500), Wrong::Code(503), Wrong::TooMany(7), Wrong::Silence] {
+        let server = quickstart();
+        let running = applied(&server).await;
+        server.fail("DELETE", "/configmaps/old", 3, wrong);
+        server.put(config, owned(&server, "ConfigMap", "old"));
+        server.until("deleted in the end", |server| server.get(config).is_none()).await;
+        settled(&server).await;
+        let tries = server.log().iter().filter(|call| call.method == "DELETE").count();
+        assert_eq!(tries, 4, "{wrong:?}");
+        drop(running);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,14 +231,17 @@ async fn pods_that_become_ready_are_seen_without_asking() {
     let reads = |server: &Apiserver| {
         server.log().iter().filter(|call| call.method == "GET" && !call.is_watch).count()
     };
-    let before = reads(&server);
-    for path in [GATEWAY, WORKER] {
+    let becomes_ready = async |path: &str| {
         server.put_status(
             path,
             json!({ "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1 }),
         );
-    }
-    settled(&server).await;
+        settled(&server).await;
+    };
+    // The Secret that was made with it is read with the first news, and that once.
+    becomes_ready(GATEWAY).await;
+    let before = reads(&server);
+    becomes_ready(WORKER).await;
     assert_eq!(reads(&server), before);
 }
 

@@ -56,6 +56,12 @@ def noise_frames(r, pool, n):
     return x
 
 
+def field(r, n, size):
+    """A smooth random surface over n frames and 80 bins, with a hill or a valley every 90 ms and six over frequency."""
+    g = torch.tensor([[[[r.uniform(-size, size) for _ in range(7)] for _ in range(n // 9 + 2)]]])
+    return torch.nn.functional.interpolate(g, size=(n, 80), mode="bilinear", align_corners=True)[0, 0]
+
+
 def change(f, level, r, noise, strength=1.):
     """One utterance: f float32 [frames, 80], level of its speech in dB; noise: (pool or None, how often 0 to 1); `strength`
     scales how often anything is changed, 0 = never.
@@ -66,6 +72,8 @@ def change(f, level, r, noise, strength=1.):
     if r.random() < .4 * strength:                                          # equaliser: straight lines between 6 points
         g = torch.tensor([[[r.uniform(-7, 7) for _ in range(6)]]])
         f = f + DB * torch.nn.functional.interpolate(g, size=80, mode="linear", align_corners=True)[0]
+    if r.random() < .3 * strength:                                          # sounds a little stronger or weaker here and there
+        f = f + DB * field(r, n, r.uniform(2, 6))
     if r.random() < .35 * strength:                                         # formants duller or sharper than the voice's own
         mean = f.mean(1, keepdim=True)
         f = mean + (f - mean) * r.uniform(.8, 1.4)

@@ -8,6 +8,7 @@ word marks goes into config.json as `token_delay_ms`: the worker takes it off it
 import argparse
 import hashlib
 import json
+import textwrap
 from pathlib import Path
 
 from grammar import EVERYDAY_TEST, Sentences
@@ -57,9 +58,7 @@ constant delay {delay} ms, median error around it {error} ms on espeak-ng; {fdel
 `token_delay_ms` of `config.json`, {token_delay} ms, off its word times.
 
 ## Training
-{steps} steps: {cpu} CPU-seconds (two workers together, without making the data), then {gpu} seconds on one GPU, for which the
-other cores of the machine spoke meanwhile (`live.py`). The arguments of the last run are in `training.json`, all numbers by
-voice in `results.json`. Speech: espeak-ng ({accents} English accents, {variants} voice variants, speeds and pitches varied) and flite
+{runs} The arguments of the last runs are in `training.json`, all numbers by voice in `results.json`. Speech: espeak-ng ({accents} English accents, {variants} voice variants, speeds and pitches varied) and flite
 (kal, awb, rms; speed, pitch and vocal tract length varied, up to a woman's), with noise, echoes, room tails, equaliser,
 telephone band and levels from about -50 to -5 dB, drawn anew in every step. Text: sentence patterns over {domain} domain words
 and {words} everyday words (forms counted), sentences of manuals, package documents and sayings on the building machine, random
@@ -101,6 +100,22 @@ def goals(six):
     return tuple(", ".join(f"`{n}`" for n, g in has if (six[n]["wer"] <= g) == ok) or "none" for ok in (True, False))
 
 
+def runs(run):
+    """How the model was trained, from training.json: {steps, cpu_seconds, gpu_seconds, speech, before: the same of the run it went on from}."""
+    old = run.get("before") or {"steps": 0, "cpu_seconds": 0}
+    text = runs(old) + " Then, on from those weights, " if old["steps"] else ""
+    gpu = run.get("gpu_seconds", 0) - old.get("gpu_seconds", 0)
+    parts = [f"{cpu:,} CPU-seconds (two workers together, without making the data)"] if (cpu := run["cpu_seconds"] - old["cpu_seconds"]) else []
+    parts += [f"{gpu:,} seconds on one GPU, for which the other cores of the machine spoke meanwhile (`live.py`)"] if gpu else []
+    text += f"{run['steps'] - old['steps']:,} steps: {', then '.join(parts)}"
+    has = run.get("speech", {})
+    if has.get("invented_share"):
+        text += (f", with {has['hours']} hours of speech, {has['invented_share']:.0%} of it by invented speakers (`speakers.py`): "
+                 "the same sentence by flite kal16, awb and rms, mixed differently for each phone of each invented speaker, "
+                 "with other formants, lengths and gains, two thirds of them with a woman's pitch")
+    return text + "."
+
+
 def card(folder):
     """The text of the model card."""
     res, run = (json.loads((folder / f).read_text()) for f in ("results.json", "training.json"))
@@ -115,9 +130,9 @@ def card(folder):
         minutes=six["nospeech"]["minutes"],
         falsewords=", ".join(f"{k.split('_')[1]}: {v['nospeech']['false_words']}" for k, v in res.items()),
         delay=six["espeak"]["word_start_delay_ms"], error=six["espeak"]["word_start_median_error_ms"],
-        fdelay=six["flite"]["word_start_delay_ms"], ferror=six["flite"]["word_start_median_error_ms"], steps=run["steps"],
+        fdelay=six["flite"]["word_start_delay_ms"], ferror=six["flite"]["word_start_median_error_ms"], runs=textwrap.fill(runs(run), 130),
         reached=reached, missed=missed, token_delay=token_delay_ms(res),
-        cpu=run["cpu_seconds"], gpu=run.get("gpu_seconds", 0), texts=f"{TEXTS:,}", domain=len(s.domain_words), words=len(s.words), held=", ".join(ESPEAK_UNSEEN),
+        texts=f"{TEXTS:,}", domain=len(s.domain_words), words=len(s.words), held=", ".join(ESPEAK_UNSEEN),
         accents=len(set(ESPEAK_BASE)), variants=len(set(ESPEAK_VARIANT)))
 
 

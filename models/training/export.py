@@ -28,6 +28,23 @@ def tokenizer():
     return t
 
 
+def before(out, steps):
+    """training.json of the model this run went on from (the one in the folder, before it is replaced), or None."""
+    f = out / "training.json"
+    old = json.loads(f.read_text()) if f.exists() else {}
+    return old if old.get("steps", steps) < steps else old.get("before")
+
+
+def speech(data):
+    """What lies in the shards: their number, hours, and the share of hours by invented speakers (speakers.py)."""
+    hours, invented, files = 0., 0., sorted(Path(data).glob("train_*.pt"))
+    for f in files:
+        s = torch.load(f, mmap=True)
+        for voice, a, b in zip(s["voice"], s["at"], s["at"][1:]):
+            hours, invented = hours + (b - a) / 360000, invented + (b - a) / 360000 * voice.endswith("+invented")
+    return {"shards": len(files), "hours": round(hours, 1), "invented_share": round(invented / max(hours, 1e-9), 2)}
+
+
 def export(checkpoint, out, weights):
     """Writes the folder; `weights` is "averaged" or "model" (the last step)."""
     from transformers import AutoTokenizer, NemotronAsrStreamingFeatureExtractor, NemotronAsrStreamingProcessor
@@ -47,8 +64,13 @@ def export(checkpoint, out, weights):
         supported_num_lookahead_tokens=LOOKAHEADS, default_num_lookahead_tokens=6)
     processor.save_pretrained(out)
     keep = {k: v for k, v in s["args"].items() if k not in ("data", "run", "save", "test", "chunks", "gpu_before")}
-    (out / "training.json").write_text(json.dumps(
-        {"steps": s["step"], "cpu_seconds": round(s["cpu"]), "gpu_seconds": round(s.get("gpu", 0.)), "weights": weights, "arguments": keep}, indent=2) + "\n")
+    run = {"steps": s["step"], "cpu_seconds": round(s["cpu"]), "gpu_seconds": round(s.get("gpu", 0.)), "weights": weights,
+           "arguments": keep}
+    if not keep.get("live"):
+        run["speech"] = speech(s["args"]["data"])
+    if keep.get("from_model"):
+        run["before"] = before(out, s["step"])
+    (out / "training.json").write_text(json.dumps(run, indent=2) + "\n")
     return s
 
 

@@ -23,6 +23,7 @@ from sound import RATE, Maker, dress, empty, noise, resample, voice_for
 CACHE = Path(os.environ.get("SMALLEST_CACHE") or Path.home() / ".cache" / "smallest") / "train"
 ESPEAK_TEST = ["en-us", "en", "en-us+m3", "en+m5", "en-us+f2", "en+f3", "en-us+f5", "en-us+m7"]
 FLITE_TEST = ["kal", "awb", "rms"]
+SPEAKERS = 8
 
 
 def pack(rows):
@@ -32,11 +33,13 @@ def pack(rows):
             "feats": torch.cat([r[1] for r in rows])}
 
 
-def train_shard(maker, sentences, k, size):
-    """Rows of shard k."""
+def train_shard(maker, sentences, k, size, invented=0.):
+    """Rows of shard k; about the share `invented` of them by speakers who do not exist, SPEAKERS of them for a sentence."""
     r, rows = random.Random(1000 + k), []
     while len(rows) < size:
-        if r.random() < .02:
+        if invented and r.random() < invented / (invented + SPEAKERS * (1 - invented)):
+            rows += maker.invented(r, sentences(r), SPEAKERS)
+        elif r.random() < .02:
             rows.append(("", maker.features(empty(r)), [], "", -26.))
         else:
             rows.append(maker.row(r, sentences(r), voice_for(r, maker.easy)))
@@ -106,6 +109,7 @@ def main():
     ap.add_argument("--stride", type=int, default=1, help="every n-th shard, to share the work between processes")
     ap.add_argument("--size", type=int, default=1000, help="rows in one shard")
     ap.add_argument("--easy", action="store_true", help="near-clean speech of 26 voices, for the first phase")
+    ap.add_argument("--invented", type=float, default=0., help="share of rows by invented speakers (speakers.py)")
     ap.add_argument("--test", action="store_true")
     ap.add_argument("--test-size", type=int, default=120)
     a = ap.parse_args()
@@ -126,7 +130,7 @@ def main():
         if f.exists():
             continue
         t0 = time.time()
-        rows = train_shard(maker, sentences, k, a.size)
+        rows = train_shard(maker, sentences, k, a.size, a.invented)
         save(pack(rows), f)
         h = sum(len(x[1]) for x in rows) / 360000
         print(f"shard {k}: {h:.2f} h in {time.time() - t0:.0f} s, aligned {np.mean([x[2] is not None for x in rows]):.2f}",

@@ -1,7 +1,7 @@
 """Journey: features [batch, frames, 80] -> MODEL (stock NemotronAsrStreamingForRNNT, 3.4 M parameters) -> characters.
 
 The weights belong to the stock transformers model; only the training-time forward pass is ours (`encode`), because it takes
-about half the CPU time of the stock one: weights and activations in bfloat16, positions projected once and not per row,
+about half the CPU time of the stock one: weights and activations in bfloat16 (fast_type), positions projected once and not per row,
 no transposes around the pointwise convolutions. tests/ check that both give the same numbers.
 
 Features stay raw, as the stock extractor gives them. In training the first convolution sees (x - MEAN) / SCALE; `fold_input`
@@ -222,6 +222,11 @@ def attention_mask(m, T, lookahead, dtype):
     far = c[:, None] - c[None]
     see = (far >= 0) & (far <= LEFT // (lookahead + 1)) & (torch.arange(T, device=m.device) < m[:, None])[:, None]
     return torch.where(see, 0., -1e4).to(dtype)[None]
+
+
+def fast_type(device):
+    """bfloat16 where the hardware multiplies it; elsewhere that is emulated, and float32 is several times as fast."""
+    return torch.bfloat16 if torch.device(device).type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
 def encode(model, x, n, lookahead, dtype=torch.bfloat16):

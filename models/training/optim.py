@@ -3,6 +3,8 @@ import math
 
 import torch
 
+from model import fast_type
+
 
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for matrices; the size of an update matches AdamW. Learns faster than AdamW alone.
@@ -34,7 +36,7 @@ class Muon(torch.optim.Optimizer):
                 x = torch.stack(us)
                 tall = shape[0] > shape[1]
                 x = x.mT if tall else x
-                x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+                x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(fast_type(x.device))
                 for _ in range(5):
                     a = x @ x.mT
                     x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x

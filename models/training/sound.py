@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from augment import FLOOR
-from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
+from speakers import Speaker, invent
+from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_HZ, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
 
 RATE = 16000
 
@@ -156,6 +157,36 @@ class Maker:
         feats, ends = morph(*both, r.uniform(-.4, 1.4))
         starts = np.interp([t / speed + 1000 * int(lead * RATE) / RATE for t in w], both[1][1], ends)
         return text, feats, starts.tolist(), "+".join(voices), level
+
+    def invented(self, r, text, count):
+        """`count` rows of one sentence by speakers who do not exist (speakers.py); [] where the voices divide it differently.
+
+        One voice is also recorded with a woman's pitch; it is the main one of two thirds of the rows. rms has one pitch and
+        must speak slowly and be played faster, which moves its formants too; speakers.py moves them back.
+        """
+        lead, trail, level = r.choice([0., r.uniform(.05, .5)]), r.uniform(.3, .8), r.uniform(-36, -14)
+
+        def record(voice, rise, speed):
+            x, rate, w = self.flite(text, voice, speed, rise / speed)
+            late = 1000 * int(lead * RATE) / RATE
+            f = self.features(dress(r, resample(x, rate, speed), lead, trail, level)).float().numpy()
+            return (f, np.array(self.flite.ends) / speed + late), [t / speed + late for t in w or []]
+        said = {v: record(v, r.uniform(.9, 1.15), 1.) for v in FLITE_MORPH}
+        phones, woman = self.flite.phones, r.choice(FLITE_MORPH)
+        rise = r.uniform(150, 220) / FLITE_HZ[woman]
+        speed = rise if woman == "rms" else rise ** r.choice([0., .5])
+        high = record(woman, rise, speed)
+        if len({len(e) for (_, e), _ in [*said.values(), high]}) > 1 or len(high[1]) != len(text.split()):
+            return []
+        rows, rng = [], np.random.default_rng(r.getrandbits(32))
+        for i in range(count):
+            main = woman if i % 3 else r.choice(FLITE_MORPH)
+            (feats, ends), starts = high if i % 3 else said[main]
+            others = [said[v][0] for v in r.sample(FLITE_MORPH, 3) if v != main]
+            tract = np.array((.0, .26)) - np.log(speed) if i % 3 else (-.12, .18)
+            f, new = invent(Speaker(rng, len(others), tract), phones, (feats, ends), others)
+            rows.append((text, f, np.interp(starts, ends, new).tolist(), main + "+invented", level))
+        return rows
 
     def row(self, r, text, voice):
         """One training row: (text, features, word starts in ms, voice, speech level in dB)."""

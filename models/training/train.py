@@ -33,7 +33,7 @@ import opentext
 from evaluate import quick_wer
 from grammar import Sentences
 from make_data import CACHE, note_pids, save
-from model import BLANK, FRAME_MS, build, encode, frames_out, tokens, unfold_input
+from model import BLANK, FRAME_MS, build, encode, fast_type, frames_out, tokens, unfold_input
 from optim import optimizers, rate, warm_up
 from voices import FLITE
 
@@ -139,7 +139,7 @@ def losses(model, ctc, batch, lookahead, weights):
     w_align, w_rnnt, (w_text, words) = weights
     dev = next(ctc.parameters()).device
     x, n, y, at, u = (t.to(dev) for t in batch)
-    (h, m), log, total = encode(model, x, n, lookahead), {}, 0.
+    (h, m), log, total = encode(model, x, n, lookahead, fast_type(dev)), {}, 0.
     d = model.decoder(F.pad(y, (1, 0), value=BLANK))
     e = model.encoder_projector(h)
     if w_align or w_rnnt < 1:
@@ -151,7 +151,7 @@ def losses(model, ctc, batch, lookahead, weights):
         a = lattice.along_path(model, logits, e, d, y, at, m)
         total, log["path"] = total + w_align * a, a.detach()
     if w_rnnt:
-        t = lattice.band_loss(model.joint, e, d, y, at, m, u)
+        t = lattice.band_loss(model.joint, e, d, y, at, m, u, fast_type(dev))
         total, log["rnnt"] = total + w_rnnt * t, t.detach()
     if w_text and w_rnnt:
         s = spelling(model, e, m, words.to(dev))

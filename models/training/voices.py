@@ -19,6 +19,7 @@ ESPEAK_VARIANT = ESPEAK_PLAIN * 2 + ["+f1", "+f2", "+f3", "+f5", "+Alicia", "+An
 ESPEAK_UNSEEN = ["+f4", "+klatt2", "+Andrea"]                            # tests only, never trained
 FLITE = ["kal", "kal", "kal", "kal16", "awb", "awb", "awb", "rms", "rms", "rms"]    # kal is the hardest to learn
 FLITE_MORPH = ["kal16", "awb", "rms"]                                    # voices with all frequencies, to mix in pairs
+FLITE_HZ = {"kal16": 89, "awb": 128, "rms": 101}                        # their pitch
 FLITE_UNSEEN = ["slt"]                                                   # tests only, never trained
 
 
@@ -100,7 +101,7 @@ class Flite:
         f.delete_utterance.argtypes = [v]
         f.feat_set_float.argtypes = [v, s, ctypes.c_float]
         f.flite_init()
-        self.voices, self.ends = {}, []                                  # `ends` of the last utterance's segments, in ms
+        self.voices, self.ends, self.phones = {}, [], []                 # of the last utterance's segments: ends in ms, names
 
     def voice(self, name):
         """The handle of a voice, loaded once."""
@@ -127,9 +128,10 @@ class Flite:
             if not f.ffeature_string(it, b"name").startswith(b"'"):        # "it's" is said as two words
                 starts.append(1000 * f.ffeature_float(it, b"R:SylStructure.daughter1.daughter1.R:Segment.p.end"))
             it = f.item_next(it)
-        self.ends, it = [], f.relation_head(f.utt_relation(u, b"Segment"))
+        self.ends, self.phones, it = [], [], f.relation_head(f.utt_relation(u, b"Segment"))
         while it:
             self.ends.append(1000 * f.ffeature_float(it, b"end"))
+            self.phones.append(f.ffeature_string(it, b"name").decode())
             it = f.item_next(it)
         f.delete_utterance(u)
         return x, rate, starts if len(starts) == len(text.split()) else None

@@ -41,7 +41,7 @@ installs() {
   printf 'FAILED  apt-get was told:\n%s\n' "$(cat "$box/told")"
 }
 
-wanted='gcc g++ make git redis-server python3 python3-pip python3-venv'
+wanted='gcc g++ make cmake git redis-server python3 python3-pip python3-venv'
 say_to_root="setup: run this once as root, then try again:  apt-get install $wanted"
 apt='echo "apt-get $*" >>"$TOLD"'
 
@@ -56,7 +56,7 @@ installs ''
 machine
 expect 'no Debian' 1 "setup: these Debian packages (or your system's equivalents) are missing: $wanted"
 
-machine; fake apt-get "$apt"; present cc c++ make git
+machine; fake apt-get "$apt"; present cc c++ make cmake git
 fake python3 '[ "$2" != "import venv, ensurepip" ]'
 expect 'only some are missing' 1 'try again:  apt-get install redis-server python3-venv'
 installs ''
@@ -69,7 +69,7 @@ apt-get install -y --no-install-recommends $wanted"
 machine; fake apt-get 'echo "E: no network"; exit 100'; fake sudo '[ "$1" = -n ] && shift; exec "$@"'; present true tee chmod rm
 expect 'packages that cannot be had' 1 'E: no network' "setup: apt-get could not install $wanted; its messages are above"
 
-machine; present cc c++ make git redis-server python3
+machine; present cc c++ make cmake git redis-server python3
 expect 'everything but Rust' 1 'setup: Debian packages: nothing to install' 'setup: cargo is missing: install Rust' 'https://rustup.rs'
 
 # A machine with everything: the script in a checkout of its own, whose libtorch.sh only writes down what it was told.
@@ -81,7 +81,7 @@ chmod +x "$box/checkout/tools/libtorch.sh"
 # complete NAME DEVICES CUDA TOLD: the set-up of a complete machine succeeds, and libtorch.sh is told this.
 complete() {
   local said
-  machine; present cc c++ make git redis-server python3 cargo
+  machine; present cc c++ make cmake git redis-server python3 cargo
   if said="$(env -i HOME="$box" PATH="$box/bin" TOLD="$box/told" SMALLEST_DEVICES="$2" SMALLEST_CUDA="$3" \
     bash "$box/checkout/tools/setup.sh" 2>&1)" && [ "$(cat "$box/told")" = "$4" ]; then
     passed=$((passed + 1))

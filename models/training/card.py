@@ -113,6 +113,8 @@ def runs(run):
         text += (f", with {has['hours']} hours of speech, {has['invented_share']:.0%} of it by invented speakers (`speakers.py`): "
                  "the same sentence by flite kal16, awb and rms, mixed differently for each phone of each invented speaker, "
                  "with other formants, lengths and gains, two thirds of them with a woman's pitch")
+    if run.get("half_way"):
+        text += ". The weights are half-way between those before and behind that run"
     return text + "."
 
 

@@ -5,16 +5,18 @@ tokenizer_config.json, processor_config.json and training.json. The input scale 
 folder takes the raw features of the stock extractor. Then loads the folder the stock way and compares texts.
 
     python export.py --out ../demo-asr
+    python export.py --out ../demo-asr --half-way-from ../demo-asr    # after a run with --from-model ../demo-asr
 """
 import argparse
 import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from make_data import CACHE
-from model import BLANK, LOOKAHEADS, TOKENS, build, encode, fold_input, greedy, text_of, tokens
+from model import BLANK, LOOKAHEADS, TOKENS, build, encode, fold_input, greedy, text_of, tokens, unfold_input
 
 
 def tokenizer():
@@ -45,11 +47,23 @@ def speech(data):
     return {"shards": len(files), "hours": round(hours, 1), "invented_share": round(invented / max(hours, 1e-9), 2)}
 
 
-def export(checkpoint, out, weights):
-    """Writes the folder; `weights` is "averaged" or "model" (the last step)."""
+def half_way(state, folder):
+    """The mean of a run's weights and those of the exported model it went on from.
+
+    A short run for something new (a woman's voice) forgets a little of the old (everyday words); half-way between both it
+    keeps nearly all of either, since both lie in one basin (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    """
+    old = unfold_input(load_file(folder / "model.safetensors"))
+    return {k: torch.lerp(old[k].to(v), v, .5) if v.is_floating_point() else v for k, v in state.items()}
+
+
+def export(checkpoint, out, weights, origin=None):
+    """Writes the folder; `weights` is "averaged" or "model" (the last step), `origin` the model to go half-way back to."""
     from transformers import AutoTokenizer, NemotronAsrStreamingFeatureExtractor, NemotronAsrStreamingProcessor
     s = torch.load(checkpoint, map_location="cpu")
     model = build()
+    if origin:
+        s[weights] = half_way(s[weights], origin)
     model.load_state_dict(fold_input(s[weights]))
     out.mkdir(parents=True, exist_ok=True)
     model.eval().generation_config.update(decoder_start_token_id=BLANK, bos_token_id=BLANK, pad_token_id=0)
@@ -68,6 +82,8 @@ def export(checkpoint, out, weights):
            "arguments": keep}
     if not keep.get("live"):
         run["speech"] = speech(s["args"]["data"])
+    if origin:
+        run["half_way"] = True
     if keep.get("from_model"):
         run["before"] = before(out, s["step"])
     (out / "training.json").write_text(json.dumps(run, indent=2) + "\n")
@@ -103,10 +119,11 @@ def main():
     ap.add_argument("--data", type=Path, default=CACHE / "data")
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--weights", choices=["averaged", "model"], default="averaged")
+    ap.add_argument("--half-way-from", type=Path, help="exported model that the run went on from: take the mean with its weights")
     ap.add_argument("--check", type=int, default=6, help="utterances per test set for the check; 0 = none")
     a = ap.parse_args()
     torch.set_num_threads(1)
-    s = export(a.run / "checkpoint.pt", a.out, a.weights)
+    s = export(a.run / "checkpoint.pt", a.out, a.weights, a.half_way_from)
     print("size", sum(f.stat().st_size for f in a.out.iterdir() if f.is_file()), "bytes")
     if a.check:
         check(a.out, a.data, s[a.weights], a.check)

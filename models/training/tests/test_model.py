@@ -9,7 +9,7 @@ import torch
 
 import lattice
 import model as M
-from export import tokenizer
+from export import half_way, tokenizer
 
 
 def features():
@@ -42,6 +42,18 @@ def test_encoder_equals_the_stock_encoder_with_folded_input():
         assert o.attention_mask.sum(-1).tolist() == m.tolist() == M.frames_out(n).tolist()
         for i, k in enumerate(m):
             assert torch.allclose(o.last_hidden_state[i, :k], h[i, :k], atol=2e-5)
+
+
+def test_half_way_is_the_mean_with_what_was_exported(tmp_path):
+    from safetensors.torch import save_file
+    torch.manual_seed(3)
+    old, new = M.build().state_dict(), M.build().state_dict()
+    save_file({k: v.contiguous() for k, v in M.fold_input(old).items()}, tmp_path / "model.safetensors")
+    mean = half_way(new, tmp_path)
+    assert mean.keys() == new.keys()
+    for k, v in mean.items():
+        expected = (old[k] + new[k]) / 2 if v.is_floating_point() else new[k]
+        torch.testing.assert_close(v, expected, atol=1e-4, rtol=1e-4, msg=k)
 
 
 def test_the_input_scale_folds_and_unfolds():

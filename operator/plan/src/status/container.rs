@@ -157,9 +157,10 @@ impl Seat<'_> {
         if matches!(word, "StartError" | "ContainerCannotRun") {
             return self.start(&said);
         }
-        let by_kubernetes = STOPPED.contains(&code) || (said.is_empty() && code == KILLED);
+        // A program that is killed still has last words: the kubelet takes them from its log.
+        let by_kubernetes = STOPPED.contains(&code) || code == KILLED;
         if let Some(slow) = self.started_too_slowly(ended).filter(|_| by_kubernetes) {
-            return self.slow_start(slow, code);
+            return self.slow_start(slow, (code, &said));
         }
         if STOPPED.contains(&code) {
             let text = format!(
@@ -182,7 +183,11 @@ impl Seat<'_> {
     }
 
     /// The kubelet waited as long as the startup probe lets it.
-    fn slow_start(self, StartedTooSlowly { budget, grace }: StartedTooSlowly, code: i32) -> Trouble {
+    fn slow_start(
+        self,
+        StartedTooSlowly { budget, grace }: StartedTooSlowly,
+        (code, said): (i32, &str),
+    ) -> Trouble {
         let end = if code == KILLED {
             format!("was killed (exit code {code}), for it did not end within {grace} s either")
         } else {
@@ -195,9 +200,10 @@ impl Seat<'_> {
             ComponentKind::Tts => "or give it more time in spec.tts.lifecycle.startupSeconds",
             ComponentKind::Redis | ComponentKind::LicenseProxy => "",
         };
+        let said = if said.is_empty() { String::new() } else { format!(" (its last words: {said})") };
         let separator = if advice.is_empty() { "" } else { ", " };
         let text = format!(
-            "{self} was not ready {budget} s after its start, when its startup probe gave up: it {end}; \
+            "{self} was not ready {budget} s after its start, when its startup probe gave up: it {end}{said}; \
              {} --previous for what it waited for{separator}{advice}",
             self.logs()
         );

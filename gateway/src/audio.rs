@@ -22,6 +22,11 @@ pub const INPUT_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=192_000;
 /// Channels of input audio that are read; all are mixed to one.
 pub const MAX_CHANNELS: u16 = 16;
 
+/// A decoded sample as it may go on, -1 to 1; what is not a number is silence.
+fn in_range(sample: f32) -> f32 {
+    if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 }
+}
+
 /// Samples at 16 kHz to milliseconds.
 pub const fn samples_to_ms(samples: u64) -> u64 {
     samples / (SAMPLE_RATE_HZ as u64 / 1_000)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from augment import FLOOR
-from speakers import Speaker, invent
+from speakers import Speaker, invent, read
 from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_HZ, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
 
 RATE = 16000
@@ -98,12 +98,9 @@ def morph(a, b, share):
     ends = (1 - k) * ea + k * eb
     at = np.arange(5, ends[-1] - 5, 10)
 
-    def read(f, e):
-        p = np.interp(at, np.append(0, ends), np.append(0, e)) / 10 - .5
-        i = np.clip(p.astype(int), 0, len(f) - 2)
-        w = np.clip(p - i, 0, 1)[:, None]
-        return f[i] * (1 - w) + f[i + 1] * w
-    x = (1 - share) * read(fa, ea) + share * read(fb, eb)
+    def laid_over(f, e):
+        return read(f, np.interp(at, np.append(0, ends), np.append(0, e)) / 10 - .5)
+    x = (1 - share) * laid_over(fa, ea) + share * laid_over(fb, eb)
     return torch.from_numpy(np.maximum(x, FLOOR)).half(), ends[:-1]
 
 

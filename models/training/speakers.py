@@ -27,9 +27,8 @@ SMOOTH = smoother().astype(np.float32)
 
 def read(f, at):
     """Rows of f at fractional places."""
-    at = np.clip(at, 0, len(f) - 1.001)
-    i = at.astype(int)
-    w = (at - i)[:, None].astype(np.float32)
+    i = np.clip(at.astype(int), 0, len(f) - 2)
+    w = np.clip(at - i, 0, 1)[:, None].astype(np.float32)
     return f[i] * (1 - w) + f[i + 1] * w
 
 

@@ -17,7 +17,7 @@ use super::raw::{Encoding, RawFormat, RawReader, to_pcm16};
 use super::resample::{Aim, Resampler};
 use super::sniff::{Kind, sniff};
 use super::wav::{self, Wav};
-use super::{INPUT_RATES_HZ, MAX_CHANNELS, SAMPLE_RATE_HZ};
+use super::{INPUT_RATES_HZ, MAX_CHANNELS, SAMPLE_RATE_HZ, in_range};
 use crate::error::Error;
 
 /// Input is taken in pieces of this many bytes or samples, so that scratch buffers stay small.
@@ -206,7 +206,7 @@ fn mix(interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) -> Result<(), 
     mono.clear();
     let scale = 1.0 / channels as f32;
     let mixed = interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * scale);
-    mono.extend(mixed.map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
+    mono.extend(mixed.map(in_range));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use symphonia::core::packet::PacketRef;
 use symphonia::core::units::{Duration, Timestamp};
 use symphonia_adapter_libopus::OpusDecoder;
 
-use super::SAMPLE_RATE_HZ;
+use super::{SAMPLE_RATE_HZ, in_range};
 use crate::error::Error;
 
 /// Bytes of an Ogg page's header, without its table of segments.
@@ -93,7 +93,7 @@ impl OpusReader {
         let packet = PacketRef::new(0, Timestamp::default(), Duration::default(), packet);
         let buffer = decoder.decode_ref(&packet).map_err(|e| Error::InvalidAudio(format!("opus: {e}")))?;
         buffer.copy_to_vec_interleaved::<f32>(&mut self.decoded);
-        mono.extend(self.decoded.iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
+        mono.extend(self.decoded.iter().copied().map(in_range));
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Bytes come in pieces of any size, samples of one channel go out; a frame cut in two waits for its rest.
 
-use super::MAX_CHANNELS;
+use super::{MAX_CHANNELS, in_range};
 
 /// How raw bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Encoding {
             Self::Mulaw => f32::from(mulaw(b[0])) / 32_768.0,
             Self::Alaw => f32::from(alaw(b[0])) / 32_768.0,
         };
-        if value.is_finite() { value.clamp(-1.0, 1.0) } else { 0.0 }
+        in_range(value)
     }
 }
 

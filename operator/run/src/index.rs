@@ -381,7 +381,7 @@ fn owner_and_name(metadata: &ObjectMeta) -> Option<(Key, String)> {
 }
 
 /// Resource versions of one object are numbers that grow; where they are not, nothing is known of their order.
-fn version(metadata: &ObjectMeta) -> Option<u64> {
+pub(crate) fn version(metadata: &ObjectMeta) -> Option<u64> {
     metadata.resource_version.as_ref()?.parse().ok()
 }
 

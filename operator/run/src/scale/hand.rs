@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use super::scaler::{Replicas, ScaledComponent};
 use super::{Key, Queues};
+use crate::index::version;
 
 /// Who writes.
 const MANAGER: &str = "smallest-operator-scaler";
@@ -189,8 +190,7 @@ impl Hand {
 /// What the apiserver says of a Deployment's replicas.
 fn replicas(scale: &Scale) -> Replicas {
     let number = scale.spec.as_ref().and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok());
-    let version = scale.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
-    Replicas { number: number.unwrap_or(0), version: version.unwrap_or(0) }
+    Replicas { number: number.unwrap_or(0), version: version(&scale.metadata).unwrap_or(0) }
 }
 
 fn parameters() -> PatchParams {

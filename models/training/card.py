@@ -113,8 +113,11 @@ def runs(run):
         text += (f", with {has['hours']} hours of speech, {has['invented_share']:.0%} of it by invented speakers (`speakers.py`): "
                  "the same sentence by flite kal16, awb and rms, mixed differently for each phone of each invented speaker, "
                  "with other formants, lengths and gains, two thirds of them with a woman's pitch")
-    if run.get("half_way"):
-        text += ". The weights are half-way between those before and behind that run"
+    if has.get("festival_share"):
+        text += (f"; {has['festival_share']:.0%} with a part of Festival's diphone voices (`foreign.py`): the American `ked` (a man), "
+                 "and the women `lp` (Italian) and `dita` (Czech), made to say English segments")
+    if share := run.get("share", .5 if run.get("half_way") else 0):
+        text += f". The weights are {'half-way' if share == .5 else f'{share:.0%} of the way'} between those before and behind that run"
     return text + "."
 
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from foreign import VOICES
 from make_data import CACHE
 from model import BLANK, LOOKAHEADS, TOKENS, build, encode, fold_input, greedy, text_of, tokens, unfold_input
 
@@ -38,32 +39,37 @@ def before(out, steps):
 
 
 def speech(data):
-    """What lies in the shards: their number, hours, and the share of hours by invented speakers (speakers.py)."""
-    hours, invented, files = 0., 0., sorted(Path(data).glob("train_*.pt"))
+    """What lies in the shards: their number, hours, and the shares of hours by invented speakers (speakers.py) and of those with
+    a part of Festival's voices (foreign.py).
+    """
+    hours, invented, festival, files = 0., 0., 0., sorted(Path(data).glob("train_*.pt"))
     for f in files:
         s = torch.load(f, mmap=True)
         for voice, a, b in zip(s["voice"], s["at"], s["at"][1:]):
-            hours, invented = hours + (b - a) / 360000, invented + (b - a) / 360000 * voice.endswith("+invented")
-    return {"shards": len(files), "hours": round(hours, 1), "invented_share": round(invented / max(hours, 1e-9), 2)}
+            h = (b - a) / 360000
+            hours, invented = hours + h, invented + h * voice.endswith("+invented")
+            festival += h * bool(VOICES.keys() & voice.split("+"))
+    return {"shards": len(files), "hours": round(hours, 1), "invented_share": round(invented / max(hours, 1e-9), 2),
+            "festival_share": round(festival / max(hours, 1e-9), 2)}
 
 
-def half_way(state, folder):
-    """The mean of a run's weights and those of the exported model it went on from.
+def between(state, folder, share=.5):
+    """Weights between those of the exported model a run went on from (share 0) and its own (1).
 
-    A short run for something new (a woman's voice) forgets a little of the old (everyday words); half-way between both it
-    keeps nearly all of either, since both lie in one basin (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    A short run for something new (a woman's voice) forgets a little of the old (everyday words); between both it keeps
+    nearly all of either, since both lie in one basin (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
     old = unfold_input(load_file(folder / "model.safetensors"))
-    return {k: torch.lerp(old[k].to(v), v, .5) if v.is_floating_point() else v for k, v in state.items()}
+    return {k: torch.lerp(old[k].to(v), v, share) if v.is_floating_point() else v for k, v in state.items()}
 
 
-def export(checkpoint, out, weights, origin=None):
-    """Writes the folder; `weights` is "averaged" or "model" (the last step), `origin` the model to go half-way back to."""
+def export(checkpoint, out, weights, origin=None, share=.5):
+    """Writes the folder; `weights` is "averaged" or "model" (the last step), `origin` the model to mix in (see between)."""
     from transformers import AutoTokenizer, NemotronAsrStreamingFeatureExtractor, NemotronAsrStreamingProcessor
     s = torch.load(checkpoint, map_location="cpu")
     model = build()
     if origin:
-        s[weights] = half_way(s[weights], origin)
+        s[weights] = between(s[weights], origin, share)
     model.load_state_dict(fold_input(s[weights]))
     out.mkdir(parents=True, exist_ok=True)
     model.eval().generation_config.update(decoder_start_token_id=BLANK, bos_token_id=BLANK, pad_token_id=0)
@@ -83,7 +89,7 @@ def export(checkpoint, out, weights, origin=None):
     if not keep.get("live"):
         run["speech"] = speech(s["args"]["data"])
     if origin:
-        run["half_way"] = True
+        run["share"] = share
     if keep.get("from_model"):
         run["before"] = before(out, s["step"])
     (out / "training.json").write_text(json.dumps(run, indent=2) + "\n")
@@ -119,11 +125,12 @@ def main():
     ap.add_argument("--data", type=Path, default=CACHE / "data")
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--weights", choices=["averaged", "model"], default="averaged")
-    ap.add_argument("--half-way-from", type=Path, help="exported model that the run went on from: take the mean with its weights")
+    ap.add_argument("--half-way-from", type=Path, help="exported model that the run went on from: weights between its and the run's")
+    ap.add_argument("--share", type=float, default=.5, help="how much of the run there is in the weights, with --half-way-from")
     ap.add_argument("--check", type=int, default=6, help="utterances per test set for the check; 0 = none")
     a = ap.parse_args()
     torch.set_num_threads(1)
-    s = export(a.run / "checkpoint.pt", a.out, a.weights, a.half_way_from)
+    s = export(a.run / "checkpoint.pt", a.out, a.weights, a.half_way_from, a.share)
     print("size", sum(f.stat().st_size for f in a.out.iterdir() if f.is_file()), "bytes")
     if a.check:
         check(a.out, a.data, s[a.weights], a.check)

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 import opentext
+from foreign import WOMEN
 from grammar import EVERYDAY_TEST, Sentences, digits, held_out_sentences
 from sound import RATE, Maker, dress, empty, noise, resample, voice_for
 
 CACHE = Path(os.environ.get("SMALLEST_CACHE") or Path.home() / ".cache" / "smallest") / "train"
 ESPEAK_TEST = ["en-us", "en", "en-us+m3", "en+m5", "en-us+f2", "en+f3", "en-us+f5", "en-us+m7"]
 FLITE_TEST = ["kal", "awb", "rms"]
-SPEAKERS = 8
+SPEAKERS, FOREIGN_SPEAKERS = 8, 5                                           # invented ones for a sentence
 
 
 def pack(rows):
@@ -33,16 +34,17 @@ def pack(rows):
             "feats": torch.cat([r[1] for r in rows])}
 
 
-def train_shard(maker, sentences, k, size, invented=0.):
+def train_shard(maker, sentences, k, size, invented=0., foreign=False):
     """Rows of shard k; about the share `invented` of them by speakers who do not exist, SPEAKERS of them for a sentence."""
-    r, rows = random.Random(1000 + k), []
+    r, rows, speakers = random.Random(1000 + k), [], FOREIGN_SPEAKERS if foreign else SPEAKERS
     while len(rows) < size:
-        if invented and r.random() < invented / (invented + SPEAKERS * (1 - invented)):
-            rows += maker.invented(r, sentences(r), SPEAKERS)
+        if invented and r.random() < invented / (invented + speakers * (1 - invented)):
+            rows += maker.invented(r, sentences(r), speakers, r.choice(["ked", *WOMEN]) if foreign else None)
         elif r.random() < .02:
             rows.append(("", maker.features(empty(r)), [], "", -26.))
         else:
-            rows.append(maker.row(r, sentences(r), voice_for(r, maker.easy)))
+            voice = "ked" if foreign and r.random() < .12 else voice_for(r, maker.easy)
+            rows.append(maker.row(r, sentences(r), voice))
     return rows
 
 
@@ -110,6 +112,7 @@ def main():
     ap.add_argument("--size", type=int, default=1000, help="rows in one shard")
     ap.add_argument("--easy", action="store_true", help="near-clean speech of 26 voices, for the first phase")
     ap.add_argument("--invented", type=float, default=0., help="share of rows by invented speakers (speakers.py)")
+    ap.add_argument("--foreign", action="store_true", help="Festival's voices too (foreign.py), as parts of invented speakers")
     ap.add_argument("--test", action="store_true")
     ap.add_argument("--test-size", type=int, default=120)
     a = ap.parse_args()
@@ -130,7 +133,7 @@ def main():
         if f.exists():
             continue
         t0 = time.time()
-        rows = train_shard(maker, sentences, k, a.size, a.invented)
+        rows = train_shard(maker, sentences, k, a.size, a.invented, a.foreign)
         save(pack(rows), f)
         h = sum(len(x[1]) for x in rows) / 360000
         print(f"shard {k}: {h:.2f} h in {time.time() - t0:.0f} s, aligned {np.mean([x[2] is not None for x in rows]):.2f}",

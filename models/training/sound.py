@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from augment import FLOOR
-from speakers import Speaker, invent, read
+from foreign import WOMEN, Festival
+from speakers import Recording, Speaker, invent, read
 from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_HZ, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
 
 RATE = 16000
+WOMAN = .16                                                                 # log of her formants over a man's
 
 
 def noise(r, n, kind):
@@ -116,9 +118,15 @@ class Maker:
 
     def __init__(self, easy=False):
         from transformers import NemotronAsrStreamingFeatureExtractor
-        self.espeak, self.flite = Espeak(), Flite()
+        self.espeak, self.flite, self.started = Espeak(), Flite(), None
         self.easy = easy
         self.extractor = NemotronAsrStreamingFeatureExtractor()
+
+    @property
+    def festival(self):
+        """The Festival process, started when it is first asked for."""
+        self.started = self.started or Festival()
+        return self.started
 
     def features(self, audio):
         """Raw log-mel features of the stock extractor: int16 [samples] -> float16 [frames, 80]."""
@@ -131,6 +139,11 @@ class Maker:
             kind, high = r.random(), r.random()                            # drawn for plain ones too: same test sets as ever
             speed, f0, stretch = (1., 1., 1.) if plain else flite_change(r, kind, high, self.easy)
             x, rate, w = self.flite(text, voice, stretch, f0)
+        elif voice == "ked":
+            speed = 1.
+            _, _, w = self.flite(text, r.choice(FLITE_MORPH), r.uniform(.85, 1.2))
+            rng = np.random.default_rng(r.getrandbits(32))
+            x, rate, _ = self.festival(rng, self.flite.phones, np.array(self.flite.ends), voice, r.uniform(85, 130))
         else:
             share = 0. if plain else .12 if self.easy else .4
             speed = r.uniform(.9, 1.15) if r.random() < share else 1.
@@ -155,35 +168,58 @@ class Maker:
         starts = np.interp([t / speed + 1000 * int(lead * RATE) / RATE for t in w], both[1][1], ends)
         return text, feats, starts.tolist(), "+".join(voices), level
 
-    def invented(self, r, text, count):
+    def invented(self, r, text, count, foreign=None):
         """`count` rows of one sentence by speakers who do not exist (speakers.py); [] where the voices divide it differently.
 
         One voice is also recorded with a woman's pitch; it is the main one of two thirds of the rows. rms has one pitch and
-        must speak slowly and be played faster, which moves its formants too; speakers.py moves them back.
+        must speak slowly and be played faster, which moves its formants too; speakers.py moves them back. With a `foreign`
+        voice (foreign.py) that one is the main one instead, and one of the others in the last third.
         """
         lead, trail, level = r.choice([0., r.uniform(.05, .5)]), r.uniform(.3, .8), r.uniform(-36, -14)
+        late = 1000 * int(lead * RATE) / RATE
+
+        def kept(x, rate, speed=1.):
+            return self.features(dress(r, resample(x, rate, speed), lead, trail, level)).float().numpy()
 
         def record(voice, rise, speed):
             x, rate, w = self.flite(text, voice, speed, rise / speed)
-            late = 1000 * int(lead * RATE) / RATE
-            f = self.features(dress(r, resample(x, rate, speed), lead, trail, level)).float().numpy()
-            return (f, np.array(self.flite.ends) / speed + late), [t / speed + late for t in w or []]
+            return Recording(kept(x, rate, speed), np.array(self.flite.ends) / speed + late), [t / speed + late for t in w or []]
         said = {v: record(v, r.uniform(.9, 1.15), 1.) for v in FLITE_MORPH}
         phones, woman = self.flite.phones, r.choice(FLITE_MORPH)
         rise = r.uniform(150, 220) / FLITE_HZ[woman]
         speed = rise if woman == "rms" else rise ** r.choice([0., .5])
         high = record(woman, rise, speed)
-        if len({len(e) for (_, e), _ in [*said.values(), high]}) > 1 or len(high[1]) != len(text.split()):
+        if len({len(x.ends) for x, _ in [*said.values(), high]}) > 1 or len(high[1]) != len(text.split()):
             return []
         rows, rng = [], np.random.default_rng(r.getrandbits(32))
+        plain, raised = (-.12, .18), tuple(np.array((.0, .26)) - np.log(speed))
+        strange = self.strange(r, rng, foreign, (phones, said[r.choice(FLITE_MORPH)], late), kept) if foreign else None
         for i in range(count):
             main = woman if i % 3 else r.choice(FLITE_MORPH)
-            (feats, ends), starts = high if i % 3 else said[main]
+            (rec, starts), tract = (high, raised) if i % 3 else (said[main], plain)
             others = [said[v][0] for v in r.sample(FLITE_MORPH, 3) if v != main]
-            tract = np.array((.0, .26)) - np.log(speed) if i % 3 else (-.12, .18)
-            f, new = invent(Speaker(rng, len(others), tract), phones, (feats, ends), others)
-            rows.append((text, f, np.interp(starts, ends, new).tolist(), main + "+invented", level))
+            if foreign and i % 3 == 2:
+                others = [strange[0], others[0]]
+            elif foreign:
+                main, (rec, starts, tract) = foreign, strange
+            f, new = invent(Speaker(rng, len(others), tract), phones, rec, others)
+            voices = [main] + [foreign] * (foreign not in (None, main)) + ["invented"]
+            rows.append((text, f, np.interp(starts, rec.ends, new).tolist(), "+".join(voices), level))
         return rows
+
+    def strange(self, r, rng, voice, timing, kept):
+        """A sentence by a voice of foreign.py: (recording, word starts in ms, range of the log of the formant shift).
+
+        timing: (segment names, (recording, word starts) whose times it keeps, ms in front of the speech); kept(audio, rate) ->
+        features. Half of the time the man among them has a woman's pitch.
+        """
+        phones, (model, starts), late = timing
+        man = voice == "ked"
+        hertz = r.uniform(85, 130) if man and r.random() < .5 else r.uniform(150, 225)
+        x, rate, missing = self.festival(rng, phones, model.ends - late, voice, hertz)
+        if man:
+            return Recording(kept(x, rate), model.ends), starts, (0., .26) if hertz > 140 else (-.12, .18)
+        return Recording(kept(x, rate), model.ends, missing, WOMAN), starts, (-.12, .14)
 
     def row(self, r, text, voice):
         """One training row: (text, features, word starts in ms, voice, speech level in dB)."""

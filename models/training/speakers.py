@@ -3,8 +3,11 @@
 Three men are soon known by heart, at any pitch, speed and vocal tract; a voice that nobody has heard differs from them phone by
 phone. The voices divide a text into the same segments, so their log-mel spectra can be laid over each other segment by segment.
 An invented speaker keeps the pitch of one recording and draws, once for each phone: shares of the other voices, between them
-and beyond, a gain curve over frequency, a shift of the formants, and how long the phone lasts.
+and beyond, a gain curve over frequency, a shift of the formants, and how long the phone lasts. A recording by a foreign
+voice (foreign.py) leaves what its language lacks to the others.
 """
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -42,6 +45,15 @@ def moved(f, factor):
     return np.take_along_axis(f, i, 1) * (1 - w) + np.take_along_axis(f, i + 1, 1) * w
 
 
+class Recording(NamedTuple):
+    """A sentence by one voice; segments are the same ones in all recordings of it."""
+
+    feats: np.ndarray                                                       # log-mel features [frames, 80]
+    ends: np.ndarray                                                        # of the segments, in ms; the first lies behind silence
+    missing: np.ndarray | None = None                                       # how far a foreign voice lacks each segment, 0 to 1
+    size: float = 0.                                                        # log of how much higher the formants lie than a man's
+
+
 class Speaker:
     """A speaker who does not exist; `rng` is a numpy generator, `others` how many voices are mixed into the main one."""
 
@@ -51,6 +63,7 @@ class Speaker:
         self.share, self.spread = rng.uniform(-.35, .9, others), rng.uniform(.1, .45)
         self.curve, self.rough, self.vary = rng.normal(0, .5, 7), rng.uniform(.2, 1.3), rng.uniform(.05, .3)
         self.blur = rng.uniform(0, .3) if rng.random() < .5 else 0.
+        self.depth = rng.uniform(.55, 1.1)                                  # of the harmonics: a breathy voice has shallow ones
 
     def phone(self, name):
         """How this speaker says a phone: (shares, gain curve [80], log of the formant shift, log of the length)."""
@@ -65,14 +78,28 @@ class Speaker:
         return self.phones[name]
 
 
+def shares(said, main, others):
+    """How much of the other voices there is in each segment: [segments, others].
+
+    A foreign voice gives no more of a phone than it has; what the main one lacks comes from those that lack nothing.
+    """
+    s = np.stack([np.asarray(p[0], np.float32) for p in said])
+    whole = [j for j, o in enumerate(others) if o.missing is None]
+    for j, o in enumerate(others):
+        if o.missing is not None:
+            s[:, j] = np.minimum(s[:, j], 1 - o.missing)
+    if main.missing is not None and whole:
+        s[:, whole] += (np.maximum(main.missing - s.sum(1), 0) / len(whole))[:, None]
+    return s
+
+
 def invent(speaker, phones, main, others):
     """A sentence by an invented speaker: (float16 features [frames, 80], segment ends in ms).
 
-    phones: name of each segment; main, others: (features [frames, 80], segment ends in ms) of the same segments. The first
-    end may lie behind silence; what follows the last segment is kept.
+    phones: name of each segment; main, others: recordings of the same segments. What follows the last segment is kept.
     """
     said = [speaker.phone(p) for p in phones]
-    (f, ends), ways = main, [np.asarray(e, float) for _, e in others]
+    f, ends, ways = main.feats, main.ends, [np.asarray(o.ends, float) for o in others]
     tail = max(0., 10. * len(f) - ends[-1])
     length = np.diff(ends, prepend=0)
     k = np.clip(speaker.share[0], 0, 1) if others else 0.
@@ -85,16 +112,20 @@ def invent(speaker, phones, main, others):
     # near a border a frame is part of both phones
     near = np.clip(.5 - (at - bounds[seg]) / (2 * EDGE), 0, .5) * (seg > 0)
 
-    def each(column):
-        v = np.stack([np.asarray(s[column], np.float32) for s in said])
+    def each(v):
         w = near.reshape(-1, *[1] * (v.ndim - 1)).astype(np.float32)
         return v[seg] * (1 - w) + v[np.maximum(seg - 1, 0)] * w
-    share, smooth = each(0), x @ SMOOTH
+
+    def column(c):
+        return each(np.stack([np.asarray(s[c], np.float32) for s in said]))
+    share, smooth = each(shares(said, main, others)), x @ SMOOTH
     body = smooth.copy()
-    for j, ((g, _), e) in enumerate(zip(others, ways)):
-        other = read(g, np.interp(at, bounds, np.concatenate([[0], e, [e[-1] + tail]])) / 10 - .5) @ SMOOTH
+    for j, (o, e) in enumerate(zip(others, ways)):
+        other = read(o.feats, np.interp(at, bounds, np.concatenate([[0], e, [e[-1] + tail]])) / 10 - .5) @ SMOOTH
+        if main.size != o.size:
+            other = moved(other, np.full(len(at), np.exp(main.size - o.size)))
         body += share[:, j:j + 1] * (other - smooth)
-    x = x + moved(body, np.exp(each(2))) - smooth + each(1)
+    x = speaker.depth * (x - smooth) + moved(body, np.exp(column(2))) + column(1)
     if speaker.blur:
         x = (1 - speaker.blur) * x + speaker.blur / 2 * (np.concatenate([x[:1], x[:-1]]) + np.concatenate([x[1:], x[-1:]]))
     return torch.from_numpy(np.maximum(x, FLOOR).astype(np.float32)).half(), new

@@ -9,7 +9,7 @@ import torch
 
 import lattice
 import model as M
-from export import half_way, tokenizer
+from export import between, tokenizer
 
 
 def features():
@@ -49,7 +49,7 @@ def test_half_way_is_the_mean_with_what_was_exported(tmp_path):
     torch.manual_seed(3)
     old, new = M.build().state_dict(), M.build().state_dict()
     save_file({k: v.contiguous() for k, v in M.fold_input(old).items()}, tmp_path / "model.safetensors")
-    mean = half_way(new, tmp_path)
+    mean = between(new, tmp_path)
     assert mean.keys() == new.keys()
     for k, v in mean.items():
         expected = (old[k] + new[k]) / 2 if v.is_floating_point() else new[k]

@@ -3,23 +3,23 @@ import numpy as np
 import pytest
 
 from augment import FLOOR
-from speakers import MEL, SMOOTH, Speaker, invent, moved
+from speakers import MEL, SMOOTH, Recording, Speaker, invent, moved, shares
 
 PHONES = ["pau", "hh", "ax", "l", "ow"]
 
 
 def recording(seed, scale=1.):
-    """Made-up features of five segments, 60 to 100 ms long, and 100 ms of silence behind: (features, ends in ms)."""
+    """Made-up features of five segments, 60 to 100 ms long, and 100 ms of silence behind."""
     r = np.random.default_rng(seed)
     length = np.round(r.uniform(60, 100, 5) * scale, -1)
     rows = np.repeat(r.uniform(-14, -3, (5, 1)), (length / 10).astype(int), 0) + r.normal(0, .5, (int(length.sum() / 10), MEL))
-    return np.concatenate([rows, np.full((10, MEL), FLOOR)]).astype(np.float32), np.cumsum(length)
+    return Recording(np.concatenate([rows, np.full((10, MEL), FLOOR)]).astype(np.float32), np.cumsum(length))
 
 
 def still(speaker):
     """The speaker without any change."""
     speaker.phone = lambda name: (np.zeros(speaker.others), np.zeros(MEL), 0., 0.)
-    speaker.share, speaker.blur = np.zeros(speaker.others), 0.
+    speaker.share, speaker.blur, speaker.depth = np.zeros(speaker.others), 0., 1.
     return speaker
 
 
@@ -50,3 +50,11 @@ def test_formants_move_and_harmonics_are_left_to_the_main_recording():
     assert moved(peak, np.array([1.2])).argmax() > 32 and np.allclose(moved(peak, np.array([1.])), peak, atol=1e-4)
     comb = np.cos(2 * np.pi * np.arange(MEL) / 3).astype(np.float32)
     assert np.abs(comb @ SMOOTH)[5:-5].max() < .1
+
+
+def test_what_a_language_lacks_comes_from_a_voice_that_has_it():
+    missing = np.array([0, 1, .5, 0, 0])
+    foreign, native = recording(1)._replace(missing=missing, size=.16), recording(2)
+    said = [(np.full(1, .2),)] * 5
+    assert np.allclose(shares(said, foreign, [native])[:, 0], [.2, 1, .5, .2, .2])
+    assert np.allclose(shares([(np.full(1, .8),)] * 5, native, [foreign])[:, 0], [.8, 0, .5, .8, .8])

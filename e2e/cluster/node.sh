@@ -79,11 +79,14 @@ import_images() {
   for archive in "${imports[@]}"; do wait "$archive"; done
 }
 
+# BENCH_GOGC, for benchmarks alone: how far the heaps of etcd and apiserver may grow before they are swept (GOGC of Go).
 start_control_plane() {
+  local sweep=()
+  [ -z "${BENCH_GOGC:-}" ] || sweep=(env "GOGC=$BENCH_GOGC")
   # shellcheck disable=SC2046 # words
-  start etcd etcd $(etcd_flags)
+  start etcd "${sweep[@]}" etcd $(etcd_flags)
   # shellcheck disable=SC2046
-  start kube-apiserver kube-apiserver $(apiserver_flags)
+  start kube-apiserver "${sweep[@]}" kube-apiserver $(apiserver_flags)
 }
 
 # What reads from the apiserver, once it answers.

@@ -5,6 +5,10 @@
 //! burst of wake-ups is one turn too: between two turns of a resource lies at least [`MIN_INTERVAL`]. After a
 //! failure the next turn waits longer each time, unless something changes before that; a wait that the apiserver
 //! asked for is kept in any case.
+//!
+//! What nobody has looked at yet goes first: where thousands are made at once, each is applied before the news of those
+//! that are applied already, most of it of pods that start, is looked at. A resource is new only once, so the others wait
+//! no longer than that takes, and what happens to one of them meanwhile is one turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -34,6 +38,8 @@ pub(crate) enum Next {
 pub(crate) enum Turn {
     /// All is as it should be; something falls due at this time, if at all.
     Settled(Option<Instant>),
+    /// Something changed before it ended.
+    Overtaken,
     /// It failed and is to be tried again.
     Failed {
         /// The apiserver asked for at least this wait.
@@ -48,6 +54,7 @@ pub(crate) enum Turn {
 /// What is to be done, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
+    new: VecDeque<Key>,
     ready: VecDeque<Key>,
     later: BTreeSet<(Instant, Key)>,
     states: HashMap<Key, State>,
@@ -95,7 +102,7 @@ impl Agenda {
             self.later.remove(&(due, key.clone()));
             self.put_ready(key);
         }
-        let Some(key) = self.ready.pop_front() else {
+        let Some(key) = self.new.pop_front().or_else(|| self.ready.pop_front()) else {
             return Next::Wait(self.later.first().map(|(due, _)| *due));
         };
         let state = self.states.entry(key.clone()).or_default();
@@ -109,17 +116,17 @@ impl Agenda {
     pub(crate) fn done(&mut self, key: &Key, turn: Turn, now: Instant) {
         self.working.remove(key);
         let Some(state) = self.states.get_mut(key) else { return };
-        let again = std::mem::take(&mut state.again);
+        let again = std::mem::take(&mut state.again) || turn == Turn::Overtaken;
         let due = match turn {
             Turn::Gone if again => Some(now),
             Turn::Gone => {
                 self.forget(key);
                 return;
             }
-            Turn::Settled(due) => {
+            Turn::Settled(_) | Turn::Overtaken => {
                 state.failures = 0;
                 state.not_before = None;
-                due
+                if let Turn::Settled(due) = turn { due } else { None }
             }
             Turn::Failed { not_before, jitter } => {
                 state.failures = state.failures.saturating_add(1);
@@ -137,7 +144,7 @@ impl Agenda {
 
     /// Resources that wait for a worker now.
     pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
+        self.new.len() + self.ready.len()
     }
 
     /// Resources in work.
@@ -173,13 +180,15 @@ impl Agenda {
             return;
         }
         state.waiting = Waiting::Ready;
-        self.ready.push_back(key);
+        let queue = if state.started.is_none() { &mut self.new } else { &mut self.ready };
+        queue.push_back(key);
     }
 
     fn forget(&mut self, key: &Key) {
         if let Some(State { waiting: Waiting::Until(due), .. }) = self.states.remove(key) {
             self.later.remove(&(due, key.clone()));
         }
+        self.new.retain(|ready| ready != key);
         self.ready.retain(|ready| ready != key);
     }
 }
@@ -235,6 +244,32 @@ mod tests {
             assert_eq!(agenda.next(now), Next::Work(key(name)));
         }
         assert_eq!((agenda.ready(), agenda.working()), (0, 3));
+    }
+
+    #[test]
+    fn what_is_new_goes_before_news_of_what_is_not() {
+        let (mut agenda, start) = (Agenda::default(), Instant::now());
+        agenda.wake(&key("old"), start);
+        assert_eq!(agenda.next(start), Next::Work(key("old")));
+        agenda.done(&key("old"), Turn::Settled(None), start);
+        let now = start + MIN_INTERVAL;
+        for name in ["old", "new", "newer"] {
+            agenda.wake(&key(name), now);
+        }
+        assert_eq!(agenda.ready(), 3);
+        for name in ["new", "newer", "old"] {
+            assert_eq!(agenda.next(now), Next::Work(key(name)));
+        }
+    }
+
+    #[test]
+    fn a_turn_that_was_overtaken_is_taken_again_like_any_other() {
+        let (mut agenda, start) = (Agenda::default(), Instant::now());
+        agenda.wake(&key("a"), start);
+        agenda.next(start);
+        agenda.done(&key("a"), Turn::Overtaken, at(start, 10));
+        assert_eq!(agenda.next(at(start, 10)), Next::Wait(Some(start + MIN_INTERVAL)), "no hot loop");
+        assert_eq!(agenda.next(start + MIN_INTERVAL), Next::Work(key("a")));
     }
 
     #[test]
@@ -324,6 +359,6 @@ mod tests {
             assert_eq!(agenda.next(later), Next::Work(key.clone()));
             agenda.done(&key, Turn::Gone, later);
         }
-        assert!(agenda.states.is_empty() && agenda.later.is_empty() && agenda.ready.is_empty());
+        assert!(agenda.states.is_empty() && agenda.later.is_empty() && agenda.ready() == 0);
     }
 }

@@ -51,6 +51,7 @@ struct Round<'a> {
     key: &'a Key,
     wanted: BTreeSet<(Kind, String)>,
     failed: Option<NotApplied>,
+    overtaken: bool,
 }
 
 impl Applier {
@@ -59,8 +60,9 @@ impl Applier {
         Self { client, index }
     }
 
-    /// Applies everything, and prunes what the owner of this uid has beyond it.
-    pub(crate) async fn apply(&self, key: &Key, uid: &str, desired: Desired) -> Result<(), NotApplied> {
+    /// Applies everything, and prunes what the owner of this uid has beyond it. True when somebody else changed one of
+    /// the objects meanwhile.
+    pub(crate) async fn apply(&self, key: &Key, uid: &str, desired: Desired) -> Result<bool, NotApplied> {
         // Every field is named: a kind of object that nobody applies does not compile.
         let Desired {
             service_accounts,
@@ -75,7 +77,7 @@ impl Applier {
             network_policies,
             service_monitors,
         } = desired;
-        let mut round = Round { applier: self, key, wanted: BTreeSet::new(), failed: None };
+        let mut round = Round { applier: self, key, wanted: BTreeSet::new(), failed: None, overtaken: false };
         round.each(service_accounts).await;
         round.each(secrets).await;
         round.each(config_maps).await;
@@ -122,28 +124,30 @@ impl Round<'_> {
         self.failed.get_or_insert(failed);
     }
 
-    async fn one<O>(&self, kind: Kind, name: &str, object: O) -> kube::Result<()>
+    async fn one<O>(&mut self, kind: Kind, name: &str, object: O) -> kube::Result<()>
     where
         O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let hash = fingerprint(&object).map_err(kube::Error::SerdeError)?;
         let Applier { client, index } = self.applier;
-        if index.is_current(self.key, &(kind, name.to_owned()), hash) {
+        let id = (kind, name.to_owned());
+        if index.is_current(self.key, &id, hash) {
             return Ok(());
         }
         let api: Api<O> = Api::namespaced(client.clone(), &self.key.namespace);
-        let answer = api.patch(name, &as_ours(), &Patch::Apply(&object)).await?;
+        let flight = index.applying(self.key, id);
+        let answer = send(&api, name, &object).await?;
         tracing::debug!(deployment = %self.key, object = describe(kind, name), "applied");
-        index.applied(answer, hash);
+        self.overtaken |= flight.answered(answer, hash);
         Ok(())
     }
 
     /// Prunes only once everything stands: what is new must be there before what is old goes.
-    async fn finish(mut self, uid: &str) -> Result<(), NotApplied> {
+    async fn finish(mut self, uid: &str) -> Result<bool, NotApplied> {
         if self.failed.is_none() {
             self.failed = self.applier.prune(self.key, uid, &self.wanted).await.err();
         }
-        self.failed.map_or(Ok(()), Err)
+        self.failed.map_or(Ok(self.overtaken), Err)
     }
 }
 
@@ -176,6 +180,19 @@ impl NotApplied {
 /// know, which nobody here would hear; an apply with such fields it refuses in any case.
 pub(crate) fn as_ours() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force().validation_ignore()
+}
+
+/// Applies one object. Of the answer no more is asked for than is kept: most of it is what was sent, and the apiserver
+/// would have to write it and we to read it.
+async fn send<O>(api: &Api<O>, name: &str, object: &O) -> kube::Result<O>
+where
+    O: Object + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let patch = Patch::Apply(object);
+    match O::OF_METADATA {
+        Some(read) => api.patch_metadata(name, &as_ours(), &patch).await.map(|answer| read(answer.metadata)),
+        None => api.patch(name, &as_ours(), &patch).await,
+    }
 }
 
 /// Fingerprint of what is to be applied. It is only compared within this process.

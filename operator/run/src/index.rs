@@ -9,27 +9,28 @@
 //! An object of ours names its deployment in the label `app.kubernetes.io/instance`. Of objects that only have to
 //! exist, metadata is kept; of those that status speaks of, what status reads (`index/object`). What apply and
 //! report got as answers is put in at once, and the watch's older news of the same object is passed over, so
-//! that no step works with what it has itself made old.
+//! that no step works with what it has itself made old. News that comes before the answer waits for it (`index/flight`).
 
+mod flight;
 mod object;
 mod relist;
 mod secrets;
+mod seen;
 mod shelf;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crds::SmallestDeployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource as _;
-use kube::core::DeserializeGuard;
 use operator_plan::Children;
 
 use crate::scale::Key;
 
+use flight::Flights;
 pub(crate) use object::{Kind, Object, Slots};
 pub(crate) use relist::Relist;
 use secrets::Secrets;
+pub(crate) use seen::Seen;
 
 /// Label with the name of the deployment that an object belongs to.
 const INSTANCE: &str = "app.kubernetes.io/instance";
@@ -49,20 +50,7 @@ struct Entry {
     resource: Option<Seen>,
     owned: BTreeMap<(Kind, String), Live>,
     slots: Slots,
-}
-
-/// A `SmallestDeployment` as the apiserver has it.
-#[derive(Debug, Clone)]
-pub(crate) enum Seen {
-    /// It can be read.
-    Valid(Arc<SmallestDeployment>),
-    /// It cannot, though the apiserver let it pass: it was written for another version of the schema.
-    Unreadable {
-        /// Its metadata.
-        metadata: Arc<ObjectMeta>,
-        /// What does not fit.
-        error: String,
-    },
+    flights: Flights,
 }
 
 /// An object of ours in the cluster.
@@ -79,47 +67,6 @@ pub(crate) struct Live {
     fields: u64,
     /// What was applied last, and the fingerprint of the fields right after it.
     applied: Option<(u64, u64)>,
-}
-
-impl Seen {
-    pub(crate) fn metadata(&self) -> &ObjectMeta {
-        match self {
-            Self::Valid(deployment) => deployment.meta(),
-            Self::Unreadable { metadata, .. } => metadata,
-        }
-    }
-
-    /// Is the other one worth a look? News of the status that is known already, and of the book-keeping of the
-    /// apiserver, is not.
-    fn differs(&self, other: &Self) -> bool {
-        let (mine, theirs) = (self.metadata(), other.metadata());
-        let same_metadata = mine.uid == theirs.uid
-            && mine.generation == theirs.generation
-            && mine.deletion_timestamp == theirs.deletion_timestamp
-            && mine.labels == theirs.labels
-            && mine.annotations == theirs.annotations;
-        let same_content = match (self, other) {
-            (Self::Valid(a), Self::Valid(b)) => a.status == b.status && a.spec == b.spec,
-            (Self::Unreadable { error: a, .. }, Self::Unreadable { error: b, .. }) => a == b,
-            _ => false,
-        };
-        !(same_metadata && same_content)
-    }
-}
-
-impl From<DeserializeGuard<SmallestDeployment>> for Seen {
-    fn from(guard: DeserializeGuard<SmallestDeployment>) -> Self {
-        match guard.0 {
-            Ok(mut deployment) => {
-                deployment.metadata.managed_fields = None;
-                Self::Valid(Arc::new(deployment))
-            }
-            Err(mut invalid) => {
-                invalid.metadata.managed_fields = None;
-                Self::Unreadable { metadata: Arc::new(invalid.metadata), error: invalid.error }
-            }
-        }
-    }
 }
 
 impl Index {
@@ -142,13 +89,14 @@ impl Index {
                 return None;
             }
         }
+        let is_held = entry.flights.hold_status(entry.resource.as_ref(), &seen);
         let names = match &seen {
             Seen::Valid(deployment) => operator_plan::secret_names(deployment).into_iter().collect(),
             Seen::Unreadable { .. } => Vec::new(),
         };
         entry.resource = Some(seen);
         inner.secrets.refer(&key, names);
-        Some(key)
+        (!is_held).then_some(key)
     }
 
     /// A `SmallestDeployment` is gone.
@@ -183,11 +131,6 @@ impl Index {
     /// An object of ours was seen; the key of its deployment, if that is worth a look.
     pub(crate) fn put<O: Object>(&self, object: O) -> Option<Key> {
         self.lock().put(object, None)
-    }
-
-    /// An object of ours was applied, and this was the answer.
-    pub(crate) fn applied<O: Object>(&self, object: O, hash: u64) {
-        self.lock().put(object, Some(hash));
     }
 
     /// An object of ours is gone.
@@ -312,10 +255,11 @@ impl Inner {
     fn put<O: Object>(&mut self, object: O, hash: Option<u64>) -> Option<Key> {
         let (key, name) = owner_and_name(object.meta())?;
         let entry = self.entries.entry(key.clone()).or_default();
+        let (id, new_version) = (O::KIND.map(|kind| (kind, name)), version(object.meta()));
         let mut changed = false;
-        if let Some(kind) = O::KIND {
+        if let Some(id) = &id {
             let mut live = Live::of(object.meta());
-            let known = entry.owned.get(&(kind, name.clone())).filter(|known| known.uid == live.uid);
+            let known = entry.owned.get(id).filter(|known| known.uid == live.uid);
             if known.is_some_and(|known| is_older(object.meta(), known.version)) {
                 return None;
             }
@@ -324,15 +268,16 @@ impl Inner {
                 None => known.and_then(|known| known.applied),
             };
             changed = known.is_none_or(|known| known.fields != live.fields);
-            entry.owned.insert((kind, name), live);
-            if kind == Kind::Secret && hash.is_some() {
+            entry.owned.insert(id.clone(), live);
+            if id.0 == Kind::Secret && hash.is_some() {
                 // What was just made is there, whatever the watch knows of it.
                 self.secrets.put(object.meta());
             }
         }
         // Not `||`: what status reads must be kept in any case.
         changed |= object.keep(&mut entry.slots);
-        changed.then_some(key)
+        let is_held = changed && hash.is_none() && entry.flights.hold(id.as_ref(), new_version);
+        (changed && !is_held).then_some(key)
     }
 
     /// Drops what is known of a deployment once there is nothing left of it.

@@ -51,6 +51,14 @@ struct Decided {
     desired: Desired,
 }
 
+/// A status that stands.
+struct Told {
+    /// Somebody else wrote it meanwhile.
+    overtaken: bool,
+    /// How long until time alone would change it.
+    look_again: Option<Duration>,
+}
+
 impl Reconciler {
     /// One turn of a resource, and when it is to be looked at again.
     pub(crate) async fn turn(&self, key: &Key) -> Turn {
@@ -96,11 +104,13 @@ impl Reconciler {
         // Apply (calls: patches, deletes).
         let applied = self.apply(key, &deployment, decided.outcome.is_ok(), decided.desired).await;
         if matches!(applied, Err(ReconcileError::Ended)) {
-            return applied.map(|()| Turn::Settled(None));
+            return applied.map(|_| Turn::Settled(None));
         }
         // Status (pure, after a reading of the queue), report (calls: a patch when it changed, Events).
-        let look_again = self.report(key, &deployment, decided.outcome.as_ref(), applied.as_ref()).await?;
-        applied.map(|()| Turn::Settled(look_again.map(|after| Instant::now() + after)))
+        let told = self.report(key, &deployment, decided.outcome.as_ref(), applied.as_ref().err()).await?;
+        let overtaken = applied? || told.overtaken;
+        let settled = || Turn::Settled(told.look_again.map(|after| Instant::now() + after));
+        Ok(if overtaken { Turn::Overtaken } else { settled() })
     }
 
     async fn fetch(&self, deployment: &SmallestDeployment) -> Result<Found, FetchError> {
@@ -117,7 +127,7 @@ impl Reconciler {
         error: FetchError,
     ) -> Result<Turn, ReconcileError> {
         if let Some(invalid) = error.told().filter(|_| self.leadership.is_leader()) {
-            self.report(key, deployment, Err(&invalid), Ok(&())).await?;
+            self.report(key, deployment, Err(&invalid), None).await?;
         }
         Err(ReconcileError::Fetch(error))
     }
@@ -153,9 +163,9 @@ impl Reconciler {
         deployment: &SmallestDeployment,
         is_valid: bool,
         desired: Desired,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<bool, ReconcileError> {
         if !is_valid {
-            return Ok(());
+            return Ok(false);
         }
         let _step = Step::start("apply");
         let uid = deployment.uid().unwrap_or_default();
@@ -168,20 +178,20 @@ impl Reconciler {
         })
     }
 
-    /// Writes what was found; how long until time alone would change it.
+    /// Writes what was found.
     async fn report(
         &self,
         key: &Key,
         deployment: &Arc<SmallestDeployment>,
         outcome: Result<&Plan, &Invalid>,
-        applied: Result<&(), &ReconcileError>,
-    ) -> Result<Option<Duration>, ReconcileError> {
+        not_applied: Option<&ReconcileError>,
+    ) -> Result<Told, ReconcileError> {
         let _step = Step::start("report");
         let queue = self.queues.read(key).await;
         // As the answers to apply have them, not as they were before it.
         let children: Children = self.index.children(key);
-        let applied = match applied {
-            Err(ReconcileError::Apply { failure, .. }) => Err(failure),
+        let applied = match not_applied {
+            Some(ReconcileError::Apply { failure, .. }) => Err(failure),
             _ => Ok(()),
         };
         let decisions = self.scaler.decisions(key);
@@ -197,7 +207,8 @@ impl Reconciler {
         let look_again = operator_plan::look_again(deployment, &found, &now);
         match self.reporting.report(deployment, after).await {
             Err(error) if is_end(&error.0) => Err(ReconcileError::Ended),
-            other => other.map(|()| look_again).map_err(ReconcileError::Report),
+            Err(error) => Err(ReconcileError::Report(error)),
+            Ok(overtaken) => Ok(Told { overtaken, look_again }),
         }
     }
 

@@ -55,21 +55,22 @@ impl Reporting {
         recorder.0.clone()
     }
 
-    /// Writes the status if it is another than before, and the Events of the change.
+    /// Writes the status if it is another than before, and the Events of the change. True when somebody else wrote it
+    /// meanwhile.
     pub(crate) async fn report(
         &self,
         deployment: &SmallestDeployment,
         status: SmallestDeploymentStatus,
-    ) -> Result<(), ReportError> {
+    ) -> Result<bool, ReportError> {
         if deployment.status.as_ref() == Some(&status) {
-            return Ok(());
+            return Ok(false);
         }
         let notes = operator_plan::notes(deployment.status.as_ref(), &status);
-        self.patch(deployment, &status).await.map_err(ReportError)?;
+        let overtaken = self.patch(deployment, &status).await.map_err(ReportError)?;
         for note in notes {
             self.publish(deployment, note).await;
         }
-        Ok(())
+        Ok(overtaken)
     }
 
     /// Says of a resource that cannot be read why that is so. What runs goes on running.
@@ -99,7 +100,7 @@ impl Reporting {
         &self,
         deployment: &SmallestDeployment,
         status: &SmallestDeploymentStatus,
-    ) -> kube::Result<()> {
+    ) -> kube::Result<bool> {
         let namespace = deployment.namespace().unwrap_or_default();
         let api: Api<SmallestDeployment> = Api::namespaced(self.client.clone(), &namespace);
         let body = json!({
@@ -108,11 +109,11 @@ impl Reporting {
             "metadata": { "uid": deployment.metadata.uid },
             "status": status,
         });
-        let params = as_ours();
-        let mut answer = api.patch_status(&deployment.name_any(), &params, &Patch::Apply(&body)).await?;
+        let key = Key::new(namespace, deployment.name_any());
+        let flight = self.index.reporting(&key);
+        let mut answer = api.patch_status(&key.name, &as_ours(), &Patch::Apply(&body)).await?;
         answer.metadata.managed_fields = None;
-        self.index.put_resource(Seen::Valid(Arc::new(answer)));
-        Ok(())
+        Ok(flight.answered(Seen::Valid(Arc::new(answer))))
     }
 
     /// An Event that is lost is no reason to do anything again.

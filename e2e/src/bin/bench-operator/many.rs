@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// The program to measure
     #[arg(long)]
     operator: PathBuf,
+    /// As whom it goes to the apiserver; as this program does when absent
+    #[arg(long, value_name = "FILE")]
+    operator_kubeconfig: Option<PathBuf>,
     /// Resources to create
     #[arg(long, default_value_t = 1000)]
     count: usize,
@@ -40,7 +43,7 @@ pub(crate) struct Args {
 /// Prepares the cluster, starts the operator and measures it. Leaves the namespace to its caller.
 pub(crate) async fn measure(args: &Args, client: &Client) -> anyhow::Result<Vec<Figure>> {
     cluster::prepare(client).await?;
-    let operator = Operator::start(&args.operator).await?;
+    let operator = Operator::start(&args.operator, args.operator_kubeconfig.as_deref()).await?;
     let figures = run(args, client, &operator).await;
     operator.stop().await?;
     figures

@@ -30,10 +30,11 @@ impl Calls {
 }
 
 impl Operator {
-    /// Starts it on a free port, and waits until it leads.
-    pub(crate) async fn start(program: &Path) -> anyhow::Result<Self> {
+    /// Starts it on a free port, with its own way to the apiserver if one is given, and waits until it leads.
+    pub(crate) async fn start(program: &Path, kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let child = Command::new(program)
+            .envs(kubeconfig.map(|file| ("KUBECONFIG", file)))
             .env("PORT", port.to_string())
             .env("HOST", "127.0.0.1")
             .env("EXTERNAL_METRICS", "false")

@@ -51,15 +51,15 @@ pub(crate) enum Kind {
 }
 
 /// An object that belongs to a deployment.
-pub(crate) trait Object: Resource<DynamicType = ()> {
+pub(crate) trait Object: Resource<DynamicType = ()> + Sized {
     /// Its kind, if the operator makes it itself.
     const KIND: Option<Kind>;
 
+    /// How to make one of its metadata, where nothing else is kept of the kind.
+    const OF_METADATA: Option<fn(ObjectMeta) -> Self> = None;
+
     /// Keeps what status reads; true when that changed.
-    fn keep(self, _slots: &mut Slots) -> bool
-    where
-        Self: Sized,
-    {
+    fn keep(self, _slots: &mut Slots) -> bool {
         false
     }
 
@@ -198,6 +198,8 @@ macro_rules! exists {
     ($($type:ident),*) => { $(
         impl Object for $type {
             const KIND: Option<Kind> = Some(Kind::$type);
+            const OF_METADATA: Option<fn(ObjectMeta) -> Self> =
+                Some(|metadata| Self { metadata, ..Self::default() });
         }
         impl Object for PartialObjectMeta<$type> {
             const KIND: Option<Kind> = Some(Kind::$type);

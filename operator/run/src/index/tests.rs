@@ -1,11 +1,12 @@
 //! Events in, keys to wake and what is known out.
 
+use crds::SmallestDeployment;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     FieldsV1, ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use serde_json::{Value, json};
 
 use super::*;
@@ -73,6 +74,12 @@ fn secret(name: &str, version: &str) -> ObjectMeta {
     }
 }
 
+/// An object is applied, and this is the answer. True when the watch told something newer meanwhile.
+fn answered<O: Object>(index: &Index, answer: O) -> bool {
+    let (key, name) = Index::id(answer.meta()).expect("an object of ours");
+    index.applying(&key, (O::KIND.expect("a kind"), name)).answered(answer, 7)
+}
+
 #[test]
 fn of_a_pods_volumes_the_claims_are_kept() {
     let index = Index::default();
@@ -126,7 +133,7 @@ fn what_was_applied_is_current_until_somebody_touches_it() {
     let object = (Kind::ConfigMap, "c".to_owned());
     index.put_resource(resource(1, "1", &json!({})));
     assert!(!index.is_current(&key(), &object, 7));
-    index.applied(config_map("10", "ours"), 7);
+    answered(&index, config_map("10", "ours"));
     assert!(index.is_current(&key(), &object, 7));
     assert!(!index.is_current(&key(), &object, 8), "something else is desired");
     assert_eq!(index.put(config_map("10", "ours")), None, "the watch tells of our own change");
@@ -136,7 +143,7 @@ fn what_was_applied_is_current_until_somebody_touches_it() {
     assert!(index.is_current(&key(), &object, 7));
     assert_eq!(index.put(config_map("12", "fewer")), Some(key()), "somebody took a field from us");
     assert!(!index.is_current(&key(), &object, 7));
-    index.applied(config_map("13", "ours"), 7);
+    answered(&index, config_map("13", "ours"));
     assert!(index.is_current(&key(), &object, 7));
     index.forget_applied();
     assert!(!index.is_current(&key(), &object, 7));
@@ -145,7 +152,7 @@ fn what_was_applied_is_current_until_somebody_touches_it() {
 #[test]
 fn an_object_that_was_made_again_is_not_the_one_that_was_applied() {
     let index = Index::default();
-    index.applied(config_map("10", "ours"), 7);
+    answered(&index, config_map("10", "ours"));
     let mut other = config_map("11", "ours");
     other.metadata.uid = Some("another".to_owned());
     assert_eq!(index.put(other), Some(key()));
@@ -206,7 +213,7 @@ fn what_a_new_list_does_not_name_is_gone() {
 fn a_secret_of_ours_is_known_at_once_when_it_was_made() {
     let index = Index::default();
     index.put_resource(resource(1, "1", &json!({})));
-    index.applied(Secret { metadata: metadata("q-redis", "5", "f"), ..Secret::default() }, 7);
+    answered(&index, Secret { metadata: metadata("q-redis", "5", "f"), ..Secret::default() });
     assert_eq!(index.secret_version("ns", "q-redis").as_deref(), Some("5"));
     let seen = PartialObjectMeta::<Secret> { metadata: metadata("q-redis", "5", "f"), ..Default::default() };
     assert_eq!(index.put(seen), None);
@@ -226,4 +233,55 @@ fn what_is_left_of_a_deleted_resource_is_kept_until_it_is_gone_too() {
     assert_eq!(index.keys(), [key()]);
     assert_eq!(index.remove(&deployment("4", 1)), Some(key()));
     assert!(index.keys().is_empty());
+}
+
+#[test]
+fn news_of_what_is_being_applied_waits_for_the_answer() {
+    let (index, key) = (Index::default(), key());
+    let object = (Kind::ConfigMap, "c".to_owned());
+    let flight = index.applying(&key, object.clone());
+    assert_eq!(index.put(config_map("10", "ours")), None, "the watch is faster than the answer");
+    assert_eq!(index.put(deployment("11", 0)), Some(key.clone()), "this one is not being applied");
+    assert!(!flight.answered(config_map("10", "ours"), 7), "it was our own write");
+    assert!(index.is_current(&key, &object, 7));
+
+    let flight = index.applying(&key, object.clone());
+    assert_eq!(index.put(config_map("13", "theirs")), None);
+    assert!(flight.answered(config_map("12", "ours"), 7), "somebody wrote it after us");
+    assert!(!index.is_current(&key, &object, 7), "and it will be applied again");
+    assert_eq!(index.put(config_map("14", "ours")), Some(key.clone()), "nothing waits any more");
+
+    drop(index.applying(&key, object));
+    assert_eq!(
+        index.put(config_map("15", "theirs")),
+        Some(key.clone()),
+        "nor after a call without an answer"
+    );
+}
+
+#[test]
+fn news_of_a_status_that_is_being_written_waits_for_the_answer() {
+    let (index, key) = (Index::default(), key());
+    let status = |replicas: i32| json!({ "status": { "observedGeneration": replicas } });
+    index.put_resource(resource(1, "10", &json!({})));
+    let flight = index.reporting(&key);
+    assert_eq!(
+        index.put_resource(resource(1, "11", &status(1))),
+        None,
+        "the watch is faster than the answer"
+    );
+    assert!(!flight.answered(resource(1, "11", &status(1))));
+
+    let flight = index.reporting(&key);
+    assert_eq!(index.put_resource(resource(1, "13", &status(3))), None);
+    assert!(flight.answered(resource(1, "12", &status(2))), "somebody wrote it after us");
+
+    let flight = index.reporting(&key);
+    assert_eq!(index.put_resource(resource(2, "14", &status(3))), Some(key.clone()), "a spec is never ours");
+    drop(flight);
+    assert_eq!(
+        index.put_resource(resource(2, "15", &status(4))),
+        Some(key.clone()),
+        "nothing waits any more"
+    );
 }

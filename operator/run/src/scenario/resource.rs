@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::apiserver::{Apiserver, Wrong};
 use super::{
-    GATEWAY, REDIS, RESOURCE, WORKER, applied, is_applied, leader, quickstart, resource, settled, standby,
+    GATEWAY, REDIS, REDIS_SECRET, RESOURCE, WORKER, applied, is_applied, leader, quickstart, resource,
+    settled, standby,
 };
 
 #[tokio::test(start_paused = true)]
@@ -19,6 +20,15 @@ async fn a_resource_is_applied_and_then_nothing_is_written() {
     assert_eq!((server.writes(), server.paths("").len()), (before, versions), "{:#?}", server.log());
     let owner = &server.get(GATEWAY).expect("the gateway")["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], server.get(RESOURCE).expect("the resource")["metadata"]["uid"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_own_writes_are_no_reason_to_look_again() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    let log = server.log();
+    let looks = log.iter().filter(|call| call.method == "GET" && call.path == REDIS_SECRET).count();
+    assert_eq!(looks, 1, "a second turn would read the password that the first one made: {log:#?}");
 }
 
 #[tokio::test(start_paused = true)]

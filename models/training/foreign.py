@@ -16,7 +16,7 @@ VOICES = {"ked": ("ked_diphone", "english/ked_diphone/group/kedlpc16k.group"),
           "lp": ("lp_diphone", "italian/lp_diphone/group/lp_diphone.group"),
           "dita": ("czech_dita", "czech/czech_dita/group/dita.group"),
           "lj": ("suo_fi_lj_diphone", "finnish/suo_fi_lj_diphone/group/ljlpc.group")}
-WOMEN = ["lp", "dita"]                                                      # lj only validates: it is never trained
+MAN, WOMEN = "ked", ["lp", "dita"]                                          # lj only validates: it is never trained
 UNVOICED = dict(zip("b d g z v z~ dz~ h dZ".split(), "p t k s f s~ c~ ch tS".split()))
 
 # English phone: its parts in the language, then how far it is missing there (0 = it is the same sound)
@@ -90,10 +90,10 @@ class Festival:
         """Speaks flite's segments with their ends in ms: (float32 [samples], rate, how far each segment is missing [segments])."""
         parts, missing = [], np.zeros(len(phones))
         for i, (p, ms) in enumerate(zip(phones, np.diff(ends, prepend=0))):
-            names, missing[i] = (p, 0) if voice == "ked" else PARTS[voice][p]
+            names, missing[i] = (p, 0) if voice == MAN else PARTS[voice][p]
             names = names.split()
             parts += [(n, max(ms / len(names), 12.), i) for n in names]
-        if voice != "ked":                                                  # ked's own rules replace what it lacks
+        if voice != MAN:                                                  # ked's own rules replace what it lacks
             parts, odd = joined(parts, self.known[voice])
             missing[list(odd)] = np.maximum(missing[list(odd)], .8)
         at, lines, tune = 0., [], melody(rng, ends, phones, hertz)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import opentext
-from foreign import WOMEN
+from foreign import MAN, WOMEN
 from grammar import EVERYDAY_TEST, Sentences, digits, held_out_sentences
 from sound import RATE, Maker, dress, empty, noise, resample, voice_for
 
@@ -39,11 +39,11 @@ def train_shard(maker, sentences, k, size, invented=0., foreign=False):
     r, rows, speakers = random.Random(1000 + k), [], FOREIGN_SPEAKERS if foreign else SPEAKERS
     while len(rows) < size:
         if invented and r.random() < invented / (invented + speakers * (1 - invented)):
-            rows += maker.invented(r, sentences(r), speakers, r.choice(["ked", *WOMEN]) if foreign else None)
+            rows += maker.invented(r, sentences(r), speakers, r.choice([MAN, *WOMEN]) if foreign else None)
         elif r.random() < .02:
             rows.append(("", maker.features(empty(r)), [], "", -26.))
         else:
-            voice = "ked" if foreign and r.random() < .12 else voice_for(r, maker.easy)
+            voice = MAN if foreign and r.random() < .12 else voice_for(r, maker.easy)
             rows.append(maker.row(r, sentences(r), voice))
     return rows
 

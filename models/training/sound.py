@@ -3,11 +3,13 @@
 Only changes that need the waveform are made here; cheap ones (more noise, equaliser, telephone band, vocal tract length)
 are made anew on the features in every training step, see augment.py.
 """
+from functools import cached_property
+
 import numpy as np
 import torch
 
 from augment import FLOOR
-from foreign import WOMEN, Festival
+from foreign import MAN, Festival
 from speakers import Recording, Speaker, invent, read
 from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_HZ, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
 
@@ -118,15 +120,14 @@ class Maker:
 
     def __init__(self, easy=False):
         from transformers import NemotronAsrStreamingFeatureExtractor
-        self.espeak, self.flite, self.started = Espeak(), Flite(), None
+        self.espeak, self.flite = Espeak(), Flite()
         self.easy = easy
         self.extractor = NemotronAsrStreamingFeatureExtractor()
 
-    @property
+    @cached_property
     def festival(self):
         """The Festival process, started when it is first asked for."""
-        self.started = self.started or Festival()
-        return self.started
+        return Festival()
 
     def features(self, audio):
         """Raw log-mel features of the stock extractor: int16 [samples] -> float16 [frames, 80]."""
@@ -139,7 +140,7 @@ class Maker:
             kind, high = r.random(), r.random()                            # drawn for plain ones too: same test sets as ever
             speed, f0, stretch = (1., 1., 1.) if plain else flite_change(r, kind, high, self.easy)
             x, rate, w = self.flite(text, voice, stretch, f0)
-        elif voice == "ked":
+        elif voice == MAN:
             speed = 1.
             _, _, w = self.flite(text, r.choice(FLITE_MORPH), r.uniform(.85, 1.2))
             rng = np.random.default_rng(r.getrandbits(32))
@@ -214,7 +215,7 @@ class Maker:
         features. Half of the time the man among them has a woman's pitch.
         """
         phones, (model, starts), late = timing
-        man = voice == "ked"
+        man = voice == MAN
         hertz = r.uniform(85, 130) if man and r.random() < .5 else r.uniform(150, 225)
         x, rate, missing = self.festival(rng, phones, model.ends - late, voice, hertz)
         if man:

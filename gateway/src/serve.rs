@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use license_proxy::Standing;
 use queue::ids::GatewayId;
 use queue::port::{GatewayPort, GatewayRecord, LicenseRecord};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -179,6 +180,7 @@ async fn accept(
 ) {
     let places = Arc::new(Semaphore::new(gateway.config.limits.max_connections as usize));
     let builder = Arc::new(builder(&gateway.config.limits));
+    let patience = gateway.config.limits.ping_interval_ms * 2;
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
@@ -191,7 +193,7 @@ async fn accept(
         };
         let (app, builder, closing) = (app.clone(), builder.clone(), closing.clone());
         connections.spawn(async move {
-            connection(&builder, stream, app, closing).await;
+            connection(&builder, stream, patience, app, closing).await;
             drop(place);
         });
     }
@@ -200,12 +202,17 @@ async fn accept(
 async fn connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
+    patience: Duration,
     app: axum::Router,
     closing: CancellationToken,
 ) {
     // Words must not wait for each other in the kernel.
     if let Err(e) = stream.set_nodelay(true) {
         tracing::debug!(error = %e, "failed to set TCP_NODELAY");
+    }
+    // A client that takes nothing of its answer, over HTTP/1 too, does not keep its connection for ever.
+    if let Err(e) = SockRef::from(&stream).set_tcp_user_timeout(Some(patience)) {
+        tracing::debug!(error = %e, "failed to set TCP_USER_TIMEOUT");
     }
     let service = app.map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(Body::new));
     let serving =

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use metrics::counter;
 use tracing::Instrument as _;
 
-use super::MAX_HEADER_BYTES;
+use super::{MAX_HEADER_BYTES, grpc};
 use crate::error::Error;
 use crate::request::{Params, RequestId};
 use crate::serve::Gateway;
@@ -79,6 +79,7 @@ pub async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, n
     let id = RequestId::accept(given);
     let context = Context { id: id.clone(), key: key(headers, request.uri()) };
     let path = request.uri().path().to_owned();
+    let is_grpc = grpc::speaks(headers);
     let span = tracing::info_span!("request", method = %request.method(), path, request_id = id.as_str());
     if let Some(parent) = headers.get("traceparent").and_then(|v| v.to_str().ok()) {
         telemetry::trace::follow(&span, parent);
@@ -95,7 +96,7 @@ pub async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, n
     };
     if let Some(Failed(error)) = response.extensions_mut().remove() {
         count(&error);
-        response = render(&error, &path, &id);
+        response = if is_grpc { grpc::render(&error, id.as_str()) } else { render(&error, &path, &id) };
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(X_REQUEST_ID, value);

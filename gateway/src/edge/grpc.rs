@@ -1,7 +1,7 @@
 //! gRPC: `smallest.speech.v1.Speech`, `grpc.health.v1` and reflection.
 //!
-//! Admission comes as a layer before the body is read, so that what is refused costs nothing. Errors carry an
-//! `ErrorDetail` and, where waiting helps, a `RetryInfo` in their status details.
+//! Admission comes as a layer before the body is read, so that what is refused costs nothing, and [`incoming`] watches
+//! the body from there on. Errors carry an `ErrorDetail` and, where waiting helps, a `RetryInfo` in their status details.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
@@ -24,14 +26,17 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_health::server::HealthReporter;
 
 use self::convert::{batch, live, recognized, told};
+use self::incoming::{Incoming, malformed};
 use super::context::{Context, X_REQUEST_ID, count};
 use crate::admit::{Admitted, Kind};
+use crate::audio::pool::Lease;
 use crate::dispatch;
 use crate::error::Error;
 use crate::live::{Input, LiveCall, MAX_CHUNK_BYTES};
 use crate::serve::Gateway;
 
 mod convert;
+mod incoming;
 
 const RECOGNIZE: &str = "/smallest.speech.v1.Speech/Recognize";
 const STREAM: &str = "/smallest.speech.v1.Speech/StreamingRecognize";
@@ -42,9 +47,11 @@ const MESSAGE_EXTRA: usize = 64 * 1024;
 /// The routes, and the reporter of health.
 pub fn router(gateway: &Arc<Gateway>) -> (Router, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    let largest = gateway.config.limits.max_body_bytes as usize + MESSAGE_EXTRA;
-    let speech = SpeechServer::new(Service { gateway: gateway.clone() }).max_decoding_message_size(largest);
-    let mut routes = Routes::new(speech).add_service(health);
+    let speech = |audio_bytes: usize| {
+        let service = SpeechServer::new(Service { gateway: gateway.clone() });
+        service.max_decoding_message_size(audio_bytes + MESSAGE_EXTRA)
+    };
+    let mut routes = Routes::new(speech(gateway.config.limits.max_body_bytes as usize)).add_service(health);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -54,7 +61,9 @@ pub fn router(gateway: &Arc<Gateway>) -> (Router, HealthReporter) {
         Err(e) => tracing::warn!(error = %e, "reflection is not served"),
     }
     let admit = axum::middleware::from_fn_with_state(gateway.clone(), admit);
-    (routes.into_axum_router().reset_fallback().layer(admit), reporter)
+    // A message of a live stream is a chunk: it is held before anybody can refuse it, so it gets a limit of its own.
+    let routes = routes.into_axum_router().route_service(STREAM, speech(MAX_CHUNK_BYTES));
+    (routes.reset_fallback().layer(admit), reporter)
 }
 
 /// Lets speech calls in before their body is read; everything else passes.
@@ -66,21 +75,42 @@ async fn admit(State(gateway): State<Arc<Gateway>>, mut request: HttpRequest, ne
     };
     counter!("gateway_requests_total", "edge" => "grpc").increment(1);
     let context = request.extensions().get::<Context>().cloned();
+    let id = context.as_ref().map(|c| c.id.as_str().to_owned()).unwrap_or_default();
     match gateway.enter(kind, context.as_ref().and_then(Context::key)) {
-        Ok(admitted) => {
-            request.extensions_mut().insert(admitted);
-            next.run(request).await
-        }
-        Err(e) => {
-            let id = context.map(|c| c.id.as_str().to_owned()).unwrap_or_default();
-            status(&e, &id).into_http()
-        }
+        Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
+        Err(e) => return status(&e, &id).into_http(),
+    }
+    if matches!(kind, Kind::Live) {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let (incoming, body) = Incoming::watch(&gateway, body);
+    parts.extensions.insert(incoming.clone());
+    let response = next.run(HttpRequest::from_parts(parts, body)).await;
+    let told = Status::from_header_map(response.headers());
+    match incoming.failure(told.as_ref(), gateway.config.limits.max_body_bytes) {
+        Some(e) => status(&e, &id).into_http(),
+        None => response,
     }
 }
 
-/// An error as a gRPC status.
+/// True for requests whose errors are to be gRPC statuses.
+pub fn speaks(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// An error of the layers around all edges, as an answer to a gRPC call.
+pub fn render(error: &Error, request_id: &str) -> HttpResponse {
+    described(error, request_id).into_http()
+}
+
+/// An error as a gRPC status; it is counted.
 fn status(error: &Error, request_id: &str) -> Status {
     count(error);
+    described(error, request_id)
+}
+
+fn described(error: &Error, request_id: &str) -> Status {
     let facts = error.facts();
     let detail = pb::ErrorDetail {
         reason: facts.reason.to_owned(),
@@ -110,12 +140,10 @@ struct Service {
     gateway: Arc<Gateway>,
 }
 
-/// Context and place of a call, from the layers around it.
-fn entered<T>(request: &Request<T>) -> Result<(Context, Admitted), Status> {
-    let extensions = request.extensions();
-    let context = extensions.get::<Context>().cloned();
-    let admitted = extensions.get::<Admitted>().cloned();
-    context.zip(admitted).ok_or_else(|| status(&Error::Internal("the admission layer is missing"), ""))
+/// Something that a layer around the call left there.
+fn left<L: Clone + Send + Sync + 'static, T>(request: &Request<T>) -> Result<L, Status> {
+    let left = request.extensions().get::<L>().cloned();
+    left.ok_or_else(|| status(&Error::Internal("the admission layer is missing"), ""))
 }
 
 #[tonic::async_trait]
@@ -124,9 +152,11 @@ impl Speech for Service {
         &self,
         request: Request<pb::RecognizeRequest>,
     ) -> Result<Response<pb::RecognizeResponse>, Status> {
-        let (context, admitted) = entered(&request)?;
+        let (context, admitted): (Context, Admitted) = (left(&request)?, left(&request)?);
+        let lease = left::<Incoming, _>(&request)?.arrive();
         let id = context.id.as_str();
-        let answer = self.answer(request.into_inner(), admitted, id).await;
+        let lease = lease.unwrap_or_else(|| self.gateway.budget.lease());
+        let answer = self.answer(request.into_inner(), lease, admitted, id).await;
         answer.map(Response::new).map_err(|e| status(&e, id))
     }
 
@@ -137,7 +167,7 @@ impl Speech for Service {
         &self,
         request: Request<Streaming<pb::StreamingRecognizeRequest>>,
     ) -> Result<Response<Self::StreamingRecognizeStream>, Status> {
-        let (context, admitted) = entered(&request)?;
+        let (context, admitted): (Context, Admitted) = (left(&request)?, left(&request)?);
         let id = context.id.as_str().to_owned();
         let stream = self.stream(request.into_inner(), admitted, id.clone()).await;
         stream.map(Response::new).map_err(|e| status(&e, &id))
@@ -148,18 +178,19 @@ impl Service {
     async fn answer(
         &self,
         request: pb::RecognizeRequest,
+        lease: Lease,
         admitted: Admitted,
         id: &str,
     ) -> Result<pb::RecognizeResponse, Error> {
         use pb::recognize_request::Audio;
         let batch = batch(request.config.unwrap_or_default())?;
         let word_timestamps = batch.wanted.word_timestamps;
+        let limit_bytes = self.gateway.config.limits.max_body_bytes;
         let body = match request.audio.ok_or(Error::AudioMissing)? {
-            Audio::Content(bytes) => {
-                let mut lease = self.gateway.budget.lease();
-                lease.grow(bytes.len() as u64)?;
-                (Bytes::from(bytes), lease)
+            Audio::Content(bytes) if bytes.len() as u64 > limit_bytes => {
+                return Err(Error::BodyTooLarge { limit_bytes });
             }
+            Audio::Content(bytes) => (Bytes::from(bytes), lease),
             Audio::Url(url) => super::upload::fetch(&self.gateway, &url).await?.0,
         };
         let answer = dispatch::recognize(&self.gateway, admitted, batch, body).await?;
@@ -198,7 +229,8 @@ async fn first_message(
 ) -> Result<pb::StreamingConfig, Error> {
     use pb::streaming_recognize_request::Request;
     let first = tokio::time::timeout(patience, requests.message()).await;
-    let first = first.map_err(|_| Error::RequestTimeout(patience))?.map_err(|_| Error::ClientGone)?;
+    let first = first.map_err(|_| Error::RequestTimeout(patience))?;
+    let first = first.map_err(|e| malformed(&e, MAX_CHUNK_BYTES as u64).unwrap_or(Error::ClientGone))?;
     match first.and_then(|m| m.request) {
         Some(Request::Config(config)) => Ok(config),
         _ => Err(Error::InvalidMessage("the first message must hold the config".to_owned())),
@@ -227,7 +259,10 @@ async fn read(mut requests: Streaming<pb::StreamingRecognizeRequest>, input: mps
                 }
             },
             Ok(None) => Input::End,
-            Err(_) => return,
+            Err(e) => match malformed(&e, MAX_CHUNK_BYTES as u64) {
+                Some(e) => Input::Broken(e),
+                None => return,
+            },
         };
         let over = matches!(said, Input::End);
         if input.send(said).await.is_err() {

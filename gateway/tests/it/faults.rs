@@ -13,9 +13,10 @@ use queue::observe::ObserverPort as _;
 use queue::port::{Depth, GatewayPort, GatewayRecord, QueueError, WorkerRecord};
 use queue::session::{Session, SessionState, ToGateway, ToWorker};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::audio::{pcm, wav_of};
-use crate::harness::{finals, limits, serve, serve_on, until};
+use crate::harness::{Served, finals, limits, serve, serve_on, until};
 use crate::worker::{Knobs, Worker};
 
 const PATH: &str = "/api/v1/lightning/get_text";
@@ -36,6 +37,27 @@ async fn a_client_that_never_reads_is_cut_off_and_others_do_not_notice() {
     let (frames, code) = deaf.rest().await;
     assert_eq!((&frames.last().unwrap()["reason"], code), (&json!("SlowClient"), Some(1008)));
     until("free places", || served.gateway.door.active() == (0, 0)).await;
+}
+
+/// Asks for pages over HTTP/1 and reads none of them.
+async fn deaf(served: &Served) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
+    let asks = b"GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n".repeat(5_000);
+    // The gateway stops to read questions when nobody takes its answers.
+    let asking = tokio::time::timeout(Duration::from_millis(500), stream.write_all(&asks));
+    drop(asking.await);
+    stream
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_does_not_keep_its_connection() {
+    let (served, queue) = serve(&["--ping-interval-ms", "500", "--max-connections", "1"]).await;
+    let _worker = Worker::start(&queue);
+    let deaf = deaf(&served).await;
+    // There is one place, and it is taken until the silent client is given up.
+    let reply = served.post(PATH, "audio/wav", wav_of("1")).await;
+    assert_eq!(reply.status, 200);
+    drop(deaf);
 }
 
 #[tokio::test]

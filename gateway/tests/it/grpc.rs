@@ -231,3 +231,55 @@ async fn a_caller_that_vanishes_or_never_reads_frees_its_slot() {
     assert_eq!((status.code(), detail(&status).reason.as_str()), (Code::ResourceExhausted, "SlowClient"));
     until("free places", || served.gateway.door.active() == (0, 0)).await;
 }
+
+/// A call made of bytes: what a client sends that is not ours.
+async fn raw(served: &Served, path: &str, body: impl Stream<Item = Vec<u8>> + Send + 'static) -> Status {
+    let body = axum::body::Body::from_stream(body.map(Ok::<_, std::convert::Infallible>));
+    let request = axum::http::Request::post(served.url(path)).header("content-type", "application/grpc");
+    let request = request.header("te", "trailers").body(tonic::body::Body::new(body)).unwrap();
+    let mut channel = channel(served).await;
+    std::future::poll_fn(|cx| tower::Service::poll_ready(&mut channel, cx)).await.unwrap();
+    let response = soon("an answer", tower::Service::call(&mut channel, request)).await.unwrap();
+    Status::from_header_map(response.headers()).unwrap()
+}
+
+/// The head of a message that says how long it is, and its bytes.
+fn message(says_bytes: u32, bytes: Vec<u8>) -> Vec<u8> {
+    [vec![0], says_bytes.to_be_bytes().to_vec(), bytes].concat()
+}
+
+#[tokio::test]
+async fn a_message_that_never_becomes_one_is_answered_and_leaves_nothing() {
+    const RECOGNIZE: &str = "/smallest.speech.v1.Speech/Recognize";
+    const STREAM: &str = "/smallest.speech.v1.Speech/StreamingRecognize";
+    let args = ["--idle-timeout-ms", "300", "--max-buffered-bytes", "100000", "--max-body-bytes", "1000000"];
+    let (served, _worker) = served(&args).await;
+    let (invalid, garbage) = (Code::InvalidArgument, message(3, vec![0xff; 3]));
+    // As much as it says, slowly: only the memory of all requests stops it.
+    let much = std::iter::once(message(900_000, Vec::new())).chain(std::iter::repeat_n(vec![0; 20_000], 45));
+    let cases: [(&str, Vec<Vec<u8>>, Code, &str); 6] = [
+        (RECOGNIZE, vec![garbage.clone()], invalid, "InvalidMessage"),
+        (RECOGNIZE, vec![message(1 << 30, Vec::new())], invalid, "BodyTooLarge"),
+        (RECOGNIZE, vec![message(1_000, vec![0; 10])], Code::DeadlineExceeded, "RequestTimeout"),
+        (RECOGNIZE, much.collect(), Code::ResourceExhausted, "Overloaded"),
+        (STREAM, vec![garbage], invalid, "InvalidMessage"),
+        (STREAM, vec![message(1 << 21, Vec::new())], invalid, "BodyTooLarge"),
+    ];
+    for (path, said, code, reason) in cases {
+        // The client stays: it neither ends its message nor hangs up.
+        let said = futures::stream::iter(said).chain(futures::stream::pending());
+        let status = raw(&served, path, said).await;
+        assert_eq!((status.code(), detail(&status).reason.as_str()), (code, reason), "{path} {status:?}");
+        let left = || (served.gateway.door.active(), served.gateway.budget.used());
+        until("free places and memory", || left() == ((0, 0), 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_is_too_long_is_refused_as_a_status() {
+    let (_served, _worker, mut client) = connected().await;
+    let mut request = tonic::Request::new(recording(wav_of("1"), pb::RecognitionConfig::default()));
+    request.metadata_mut().insert("x-long", "x".repeat(20 * 1024).parse().unwrap());
+    let status = client.recognize(request).await.unwrap_err();
+    assert_eq!((status.code(), detail(&status).reason.as_str()), (Code::InvalidArgument, "HeaderTooLarge"));
+}

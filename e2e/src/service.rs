@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 /// A service that runs until it is dropped.
@@ -20,7 +20,21 @@ pub struct Service {
     pub url: String,
     dir: TempDir,
     up: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
+}
+
+/// Everything that `smallest up` printed, by lines.
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Keeps what a child prints.
+async fn keep(output: Option<impl AsyncRead + Unpin>, log: Log) {
+    let Some(output) = output else { return };
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Ok(mut log) = log.lock() {
+            log.push(line);
+        }
+    }
 }
 
 impl Service {
@@ -38,26 +52,22 @@ impl Service {
 
     /// Starts a service without waiting for anything.
     pub fn spawn(resource: &Resource, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::spawn_with(resource, env, &[])
+    }
+
+    /// The same with further flags of `smallest up`.
+    pub fn spawn_with(resource: &Resource, env: &[(&str, &str)], flags: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = resource.write(dir.path())?;
-        let mut up = up_command(&file, dir.path(), &["--ports", "free"])?
+        let mut up = up_command(&file, dir.path(), &[&["--ports", "free"], flags].concat())?
             .envs(env.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let log = Arc::new(Mutex::new(Vec::new()));
-        if let Some(output) = up.stderr.take() {
-            let log = log.clone();
-            let mut lines = BufReader::new(output).lines();
-            tokio::spawn(async move {
-                while let Ok(Some(line)) = lines.next_line().await {
-                    if let Ok(mut log) = log.lock() {
-                        log.push(line);
-                    }
-                }
-            });
-        }
+        let log = Log::default();
+        tokio::spawn(keep(up.stdout.take(), log.clone()));
+        tokio::spawn(keep(up.stderr.take(), log.clone()));
         Ok(Self { url: String::new(), dir, up, log })
     }
 

@@ -62,7 +62,7 @@ pub async fn run(
                     let now = origin.elapsed();
                     if !spoken {
                         // Sample 0 was spoken one chunk ago.
-                        timeline = Timeline::new(now.saturating_sub(Duration::from_millis(chunk.until_ms)));
+                        timeline.begin(now.saturating_sub(Duration::from_millis(chunk.until_ms)));
                         spoken = true;
                     }
                     timeline.sent(now, chunk.until_ms);

@@ -36,6 +36,10 @@ pub struct Report {
     pub partials_ms: Vec<f32>,
     /// From the last sample to the last final result, milliseconds.
     pub final_ms: Option<f32>,
+    /// Audio that the service heard, seconds; told at the session's end.
+    pub audio_seconds: Option<f64>,
+    /// The service's name for the request, for its logs.
+    pub request_id: Option<String>,
 }
 
 /// Collects one session; all times are measured from the same origin.
@@ -59,6 +63,11 @@ impl Timeline {
         Self { began, ..Self::default() }
     }
 
+    /// Sample 0 was spoken at `began`; what was heard before stays.
+    pub fn begin(&mut self, began: Duration) {
+        self.began = began;
+    }
+
     /// A chunk that ends at `until_ms` was sent.
     pub fn sent(&mut self, now: Duration, until_ms: u64) {
         if self.awaited.len() == AWAITED_CHUNKS {
@@ -79,8 +88,13 @@ impl Timeline {
                 }
                 self.processed(now, result.processed_ms, result.timing);
             }
-            Response::Ended(_) => self.processed(now, u64::MAX, None),
-            Response::Started(_) | Response::Speech(_) | Response::Finalized(_) => {}
+            Response::Ended(ended) => {
+                self.report.audio_seconds =
+                    ended.audio_duration.as_ref().map(|d| to_std(Some(d)).as_secs_f64());
+                self.processed(now, u64::MAX, None);
+            }
+            Response::Started(started) => self.report.request_id = Some(started.request_id.clone()),
+            Response::Speech(_) | Response::Finalized(_) => {}
         }
     }
 

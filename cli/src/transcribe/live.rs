@@ -169,7 +169,12 @@ fn transcript(report: Report) -> Transcript {
         end: seconds(&word.end),
         confidence: f64::from(word.confidence),
     });
-    Transcript { words: words.collect(), text: report.text, audio_seconds: None, request_id: None }
+    Transcript {
+        words: words.collect(),
+        text: report.text,
+        audio_seconds: report.audio_seconds,
+        request_id: report.request_id,
+    }
 }
 
 #[cfg(test)]

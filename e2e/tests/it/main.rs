@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clients;
+mod demo;
 mod license;
 mod model_files;
 mod openai_sdk;

@@ -68,7 +68,7 @@ async fn a_missing_file_is_named() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_truncated_file_is_named() -> anyhow::Result<()> {
-    check(&["model.safetensors"], None, |dir| {
+    check(&["failed to load model.safetensors: ", "truncated"], None, |dir| {
         let path = dir.join("model.safetensors");
         let bytes = fs::read(&path)?;
         fs::write(&path, &bytes[..bytes.len() / 2])
@@ -83,7 +83,7 @@ async fn a_wrong_digest_is_told() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_wrong_architecture_is_told() -> anyhow::Result<()> {
-    check(&["config.json"], None, |dir| {
+    check(&["failed to load config.json: ", "whisper"], None, |dir| {
         replace(&dir.join("config.json"), "\"nemotron_asr_streaming\"", "\"whisper\"")
     })
     .await

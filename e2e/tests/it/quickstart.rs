@@ -57,6 +57,12 @@ async fn every_sample_is_heard_and_the_command_line_tells() -> anyhow::Result<()
 
     let live = service.smallest(&["transcribe", "--stream", &paths[0]])?.output().await?;
     samples[0].check(String::from_utf8(live.stdout)?.trim())?;
+    let live = service.smallest(&["transcribe", "--stream", "--json", &paths[0]])?.output().await?;
+    let live: serde_json::Value = serde_json::from_slice(&live.stdout)?;
+    samples[0].check(live["text"].as_str().unwrap_or_default())?;
+    let spoken_ms = samples[0].recording.duration_ms() as f64;
+    assert!(live["audioSeconds"].as_f64().is_some_and(|s| (s * 1e3 - spoken_ms).abs() < 2.0), "{live}");
+    assert!(live["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{live}");
 
     let missing = service.smallest(&["transcribe", "/no/such.wav"])?.output().await?;
     assert_eq!(missing.status.code(), Some(5));

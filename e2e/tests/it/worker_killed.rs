@@ -82,5 +82,8 @@ async fn a_recording_survives_its_worker() -> anyhow::Result<()> {
     killed?;
     let survived = survived?;
     assert_eq!((survived.status, survived.text()), (200, undisturbed.text()), "{}", service.log_text());
+    // Else it was over before its worker died, and nobody took anything over.
+    let answered = service.metric("asr-0", "asr_total_requests").await;
+    assert_eq!(answered, Some(1.0), "the restarted worker answered it\n{}", service.log_text());
     Ok(())
 }

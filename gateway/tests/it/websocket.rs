@@ -201,7 +201,23 @@ async fn a_message_that_is_too_large_ends_the_stream_by_name() {
 }
 
 #[tokio::test]
-async fn speech_events_come_when_asked_for_and_a_client_that_vanishes_frees_its_slot() {
+async fn speech_events_come_when_asked_for() {
+    let (served, _worker) = served(&[]).await;
+    // 0.3 s of sound, a pause of 0.6 s, 0.3 s of sound.
+    let expected = [("speech_started", 0.0), ("speech_ended", 0.3), ("speech_started", 0.9)];
+    for (query, expected) in [("vad_events=true", &expected[..]), ("vad=true", &expected[..]), ("", &[])] {
+        let mut socket = served.socket(&format!("{PATH}?{query}")).await;
+        socket.audio(&pcm("1|2")).await;
+        socket.say(r#"{"type":"close_stream"}"#).await;
+        let (frames, _) = socket.rest().await;
+        let speech = frames.iter().filter_map(|f| Some((f["type"].as_str()?, f["timestamp"].as_f64()?)));
+        let speech: Vec<_> = speech.filter(|(kind, _)| kind.starts_with("speech_")).collect();
+        assert_eq!(speech, expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_frees_its_slot() {
     let (served, worker) = served(&[]).await;
     let mut socket = served.socket(PATH).await;
     socket.audio(&pcm("1")).await;

@@ -194,6 +194,7 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
         while let Some(block) = heard.audio.get(heard.levels.len() * BLOCK..(heard.levels.len() + 1) * BLOCK)
         {
             heard.levels.push(level(block));
+            self.tell_speech(heard).await;
             self.tell_update(heard).await;
             let quiet = heard.levels.iter().rev().take_while(|l| **l == 0).count();
             let never = heard.claim.state.session.options.endpointing_ms == 0
@@ -202,6 +203,19 @@ impl<Q: WorkerPort + Clone + 'static> Body<Q> {
                 self.commit(heard, heard.decoded(), FinalReason::Endpoint).await;
             }
         }
+    }
+
+    /// Sound begins speech, a pause ends it where the sound did.
+    async fn tell_speech(&self, heard: &mut Heard) {
+        let quiet = heard.levels.iter().rev().take_while(|l| **l == 0).count();
+        let (started, blocks_ago) = match (heard.speaking, quiet) {
+            (false, 0) => (true, 1),
+            (true, PAUSE_BLOCKS) => (false, PAUSE_BLOCKS),
+            _ => return,
+        };
+        heard.speaking = started;
+        let at_ms = heard.decoded() / 16 - blocks_ago as u64 * BLOCK_MS;
+        self.tell(heard, SessionEvent::Speech { started, at_ms }).await;
     }
 
     async fn tell_update(&self, heard: &mut Heard) {
@@ -298,12 +312,14 @@ struct Heard {
     levels: Vec<u32>,
     text: String,
     segments: u32,
+    speaking: bool,
 }
 
 impl Heard {
     fn new(claim: ClaimedSession) -> Self {
         let (start, segments) = (claim.state.committed_samples, claim.state.segments);
-        Self { claim, start, audio: Vec::new(), levels: Vec::new(), text: String::new(), segments }
+        let (audio, levels, text) = (Vec::new(), Vec::new(), String::new());
+        Self { claim, start, audio, levels, text, segments, speaking: false }
     }
 
     fn end(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! The queue in Redis: both ports on streams with consumer groups.
 //!
 //! Every key and its life is described in docs/queue.md; names are made in [`crate::keys`]. In order of travel:
-//! `link` (connections), `claims` (who gets which entry), `batch` and `sessions` (what is done with it), `inbox`
+//! `link` (time-outs, retries) and `node` (which server it is), `claims` (who gets which entry), `batch` and `sessions` (what is done with it), `inbox`
 //! (messages to one reader), `registry` (heartbeats and depth), `observer` (those who only look), `scripts` (steps
 //! that must be atomic).
 
@@ -9,6 +9,7 @@ mod batch;
 mod claims;
 mod inbox;
 mod link;
+mod node;
 mod observer;
 mod registry;
 mod reply;
@@ -83,7 +84,8 @@ impl RedisQueue {
     pub async fn connect_within(config: &RedisConfig, timeouts: Timeouts) -> Result<Self, QueueError> {
         let invalid = |error| QueueError::Unavailable { action: "name its keys", source: Box::new(error) };
         let keys = Keys::new(&config.deployment, config.component).map_err(invalid)?;
-        let link = Link::open((&config.url, config.root_certificates.as_deref()), timeouts).await?;
+        let link =
+            Link::open((&config.url, config.root_certificates.as_deref()), keys.jobs(), timeouts).await?;
         let inner = Inner {
             link,
             keys,

@@ -1,6 +1,8 @@
 //! A real `redis-server` for tests: started on a free port in a temporary folder, without persistence, and
 //! stopped by its pid at the end. It knows nothing of the contract.
 
+mod cluster;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,8 @@ use std::thread::JoinHandle;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+pub use self::cluster::RedisCluster;
 
 /// Ports tried before giving up: another process may take a free port before the server does.
 const PORTS_TRIED: usize = 20;

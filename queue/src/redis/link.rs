@@ -1,20 +1,18 @@
-//! The way to Redis: connections, time-outs, retries, back-off. It knows no key and no message.
+//! The way to Redis: time-outs, retries, back-off. It knows no message, and one key, by which its [`node`](super::node)
+//! is found.
 //!
 //! Commands share one multiplexed connection that reconnects by itself. A blocking read occupies a connection,
 //! so each takes one of its own from a small pool; a read that is dropped or fails drops its connection too,
 //! and Redis forgets the read with it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
-use ::redis::io::tcp::TcpSettings;
-use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, Pipeline, RedisError, ScriptInvocation, TlsCertificates, Value,
-};
+use ::redis::aio::ConnectionManager;
+use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, Value};
 use tokio::time::Instant;
 
+use super::node::{Node, Seed};
 use crate::port::QueueError;
 
 /// Bounds on talking to Redis; what follows from an outage is decided with these.
@@ -41,7 +39,7 @@ impl Default for Timeouts {
 /// Blocking-read connections that are kept for the next read.
 const POOLED: usize = 8;
 /// Waits between attempts to reconnect grow from the first to the last of these, each with jitter.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What Redis said or failed to say, with the address and without user and password.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +65,14 @@ fn advice(error: &RedisError) -> &'static str {
 const UNTRUSTED: &str = "; no trusted authority has signed its certificate: name the one that did in REDIS_CA_FILE \
     (in a resource redis.external.tls.caSecretRef)";
 
-/// The connections of one queue.
+/// The way of one queue.
 pub(super) struct Link {
-    client: Client,
-    commands: ConnectionManager,
+    seed: Seed,
+    node: Mutex<Arc<Node>>,
+    /// Held by whoever looks for the node, so that one looks for all.
+    looking: tokio::sync::Mutex<()>,
     timeouts: Timeouts,
     address: String,
-    pool: Mutex<Vec<MultiplexedConnection>>,
     outage: Mutex<Outage>,
 }
 
@@ -103,38 +102,36 @@ impl Call<'_> {
 }
 
 impl Link {
-    /// Opens the command connection and sees that Redis answers. Beside the address stand the authorities to trust,
-    /// where they are not the system's.
+    /// Finds the server that has `key`, opens the command connection and sees that Redis answers. Beside the address
+    /// stand the authorities to trust, where they are not the system's.
     pub(super) async fn open(
-        (url, root_certificates): (&str, Option<&str>),
+        at: (&str, Option<&str>),
+        key: String,
         timeouts: Timeouts,
     ) -> Result<Self, QueueError> {
         // rustls wants to be told which cryptography to use. An error means that the program has chosen already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let unreadable = |error| unavailable("read REDIS_URL", "the address given", error);
-        let info = url.into_connection_info().map_err(unreadable)?;
-        let address = info.addr().to_string();
-        // Chunks are small and each is waited for: Nagle's algorithm would hold them back.
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = match root_certificates {
-            None => Client::open(info),
-            Some(pem) => trusting(info, pem),
-        };
-        let client = client.map_err(unreadable)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(timeouts.connect))
-            .set_response_timeout(Some(timeouts.response))
-            .set_number_of_retries(1)
-            .set_min_delay(BACKOFF.0)
-            .set_max_delay(BACKOFF.1);
-        let connecting = ConnectionManager::new_with_config(client.clone(), config);
-        let bounded = tokio::time::timeout(timeouts.connect * 2 + timeouts.response, connecting);
+        let seed = Seed::parse(at, key, timeouts).map_err(unreadable)?;
+        let address = seed.address();
         let failed = |error| unavailable("connect", &address, error);
-        let commands = bounded.await.map_err(|_| failed(too_slow()))?.map_err(failed)?;
-        let (pool, outage) = (Mutex::new(Vec::new()), Mutex::new(Outage::default()));
-        let link = Self { client, commands, timeouts, address, pool, outage };
-        link.command::<()>("connect", &::redis::cmd("PING")).await?;
-        Ok(link)
+        let give_up = Instant::now() + timeouts.retry_for;
+        let mut failures = 0;
+        let node = loop {
+            failures += 1;
+            let next_try = Instant::now() + backoff(failures);
+            match seed.find(None).await {
+                Ok(Some(node)) => break node,
+                Err(error) if passes_by_itself(&error) && next_try < give_up => {
+                    tokio::time::sleep_until(next_try).await;
+                }
+                Ok(None) => return Err(failed(too_slow())),
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        let (node, looking, outage) =
+            (Mutex::new(Arc::new(node)), tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self { seed, node, looking, timeouts, address, outage })
     }
 
     /// Runs a command; it may run twice when the connection breaks, so it must be safe to repeat.
@@ -167,17 +164,17 @@ impl Link {
     /// A blocking read that is sent with other commands before it, in one round trip: the last one of
     /// `commands` may block for `block`. Not retried: whoever reads decides what comes next.
     pub(super) async fn read(&self, commands: &Pipeline, block: Duration) -> Result<Vec<Value>, RedisError> {
-        let pooled = self.lock_pool().pop();
-        let mut connection = match pooled {
-            Some(connection) => connection,
-            None => self.connect_reader().await?,
+        let node = self.node();
+        let read = async {
+            let mut connection = node.reader().await?;
+            let answer = commands.query_async(&mut connection);
+            let answer = tokio::time::timeout(block + self.timeouts.response, answer).await;
+            answer.unwrap_or_else(|_| Err(too_slow())).map(|values| (values, connection))
         };
-        let answer = commands.query_async(&mut connection);
-        let answer = tokio::time::timeout(block + self.timeouts.response, answer).await;
-        match answer.unwrap_or_else(|_| Err(too_slow())) {
-            Ok(values) => {
+        match read.await {
+            Ok((values, connection)) => {
                 self.recovered();
-                let mut pool = self.lock_pool();
+                let mut pool = node.pool();
                 if pool.len() < POOLED {
                     pool.push(connection);
                 }
@@ -186,8 +183,9 @@ impl Link {
             Err(error) => {
                 if error.is_io_error() || error.is_unrecoverable_error() {
                     // The others in the pool broke with it.
-                    self.lock_pool().clear();
+                    node.pool().clear();
                 }
+                self.look_again(&node, &error).await;
                 Err(error)
             }
         }
@@ -216,30 +214,55 @@ impl Link {
         loop {
             // The manager's own time-out is for the answer only; it waits for a reconnection before.
             let limit = self.timeouts.connect + self.timeouts.response;
-            let attempted = tokio::time::timeout(limit, call.run(self.commands.clone())).await;
+            let node = self.node();
+            let attempted = tokio::time::timeout(limit, call.run(node.commands.clone())).await;
             let error = match attempted.unwrap_or_else(|_| Err(too_slow())) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             failures += 1;
             let next_try = Instant::now() + backoff(failures);
-            if !passes_by_itself(&error) || next_try >= give_up {
+            let moved = self.look_again(&node, &error).await;
+            if !(moved || passes_by_itself(&error)) || next_try >= give_up {
                 return Err(self.failure(action, error));
+            }
+            if moved {
+                continue;
             }
             tokio::time::sleep_until(next_try).await;
         }
     }
 
-    async fn connect_reader(&self) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(None);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        tokio::time::timeout(self.timeouts.connect, connecting).await.unwrap_or_else(|_| Err(too_slow()))
+    fn node(&self) -> Arc<Node> {
+        self.lock_node().clone()
     }
 
-    fn lock_pool(&self) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_node(&self) -> std::sync::MutexGuard<'_, Arc<Node>> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After an error of a node: when it may be the wrong one by now, looks which one is right; true when it is another.
+    async fn look_again(&self, node: &Arc<Node>, error: &RedisError) -> bool {
+        let redirected = says(error, &["MOVED"]);
+        if !redirected && !(error.is_io_error() && self.seed.leads_elsewhere(node)) {
+            return false;
+        }
+        let _one = self.looking.lock().await;
+        if !Arc::ptr_eq(&self.node(), node) {
+            // Somebody else found it meanwhile.
+            return true;
+        }
+        match self.seed.find(Some(node)).await {
+            Ok(Some(found)) => {
+                *self.lock_node() = Arc::new(found);
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(%error, address = self.address, "failed to find the node of the cluster");
+                false
+            }
+        }
     }
 
     fn recovered(&self) {
@@ -261,23 +284,11 @@ impl Link {
     }
 }
 
-/// A client that trusts these authorities and no other.
-fn trusting(info: ConnectionInfo, pem: &str) -> Result<Client, RedisError> {
-    let invalid = |what| Err(RedisError::from((ErrorKind::InvalidClientConfig, what)));
-    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-        return invalid("a certificate authority is named for an address without TLS: use rediss://");
-    }
-    if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        return invalid("the certificate authority is no PEM certificate");
-    }
-    let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.as_bytes().to_vec()) };
-    Client::build_with_tls(info, certificates)
-}
-
 /// A connection that broke, or a Redis that starts, fails over or moves: trying again may help. A time-out is
 /// not among them: it used up the caller's patience already, and the command may still run.
 fn passes_by_itself(error: &RedisError) -> bool {
-    error.is_connection_dropped() || says(error, &["LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "BUSY"])
+    error.is_connection_dropped()
+        || says(error, &["LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "BUSY", "CLUSTERDOWN", "ASK"])
 }
 
 /// Redis refused with one of these codes. A command of a pipeline is refused inside the pipeline's error, which
@@ -290,7 +301,7 @@ pub(super) fn says(error: &RedisError, codes: &[&str]) -> bool {
     text.starts_with("Pipeline failure") && codes.iter().any(|code| text.contains(&format!("\"{code}\"")))
 }
 
-fn too_slow() -> RedisError {
+pub(super) fn too_slow() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time").into()
 }
 

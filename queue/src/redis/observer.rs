@@ -46,8 +46,11 @@ impl RedisObserver {
     pub async fn connect(config: &ObserverConfig) -> Result<Self, QueueError> {
         let invalid = |error| QueueError::Unavailable { action: "name its keys", source: Box::new(error) };
         let keys = |name: &&'static str| Ok((*name, Keys::new(&config.deployment, name).map_err(invalid)?));
-        let components = config.components.iter().map(keys).collect::<Result<_, QueueError>>()?;
-        let link = Link::open((&config.url, config.root_certificates.as_deref()), config.timeouts).await?;
+        let components: Vec<_> = config.components.iter().map(keys).collect::<Result<_, QueueError>>()?;
+        // All components of a deployment have its hash tag.
+        let key = components.first().map(|(_, keys)| keys.jobs()).unwrap_or_default();
+        let at = (config.url.as_str(), config.root_certificates.as_deref());
+        let link = Link::open(at, key, config.timeouts).await?;
         Ok(Self { link, components, limits: config.limits.clone() })
     }
 }

@@ -1,9 +1,10 @@
-//! The contract of the queue, checked on the memory queue and on a real Redis with the same cases, and what only
+//! The contract of the queue, checked on the memory queue, on a real Redis and on a real Redis Cluster with the same cases, and what only
 //! Redis can do wrong.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod batch;
+mod cluster;
 mod faults;
 mod live;
 mod model;

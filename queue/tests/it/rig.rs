@@ -11,7 +11,7 @@ use queue::observe::ObserverPort;
 use queue::port::{ClaimedJob, ClaimedSession, GatewayPort, Held, QueueLimits, WorkerPort, WorkerRecord};
 use queue::redis::{ObserverConfig, RedisConfig, RedisObserver, RedisQueue, Timeouts};
 use queue::session::{Epoch, FinalReason, Segment, Session, SessionEvent, ToGateway};
-use queue::testing::RedisServer;
+use queue::testing::{RedisCluster, RedisServer};
 use queue::verdict::DeadLetter;
 
 /// Long enough for anything that must come.
@@ -25,6 +25,8 @@ pub(crate) const LEASE: Duration = Duration::from_millis(500);
 pub(crate) enum Kind {
     Memory,
     Redis,
+    /// Through a node that redirects everything to another one.
+    Cluster,
 }
 
 #[derive(Clone)]
@@ -40,7 +42,13 @@ pub(crate) struct Rig {
     pub(crate) observer: Arc<dyn ObserverPort>,
     queue: Queue,
     /// Lives as long as the queue.
-    _server: Option<RedisServer>,
+    _server: Server,
+}
+
+enum Server {
+    None,
+    One(#[expect(dead_code, reason = "held until it is dropped")] RedisServer),
+    Cluster(#[expect(dead_code, reason = "held until it is dropped")] RedisCluster),
 }
 
 pub(crate) fn limits() -> QueueLimits {
@@ -56,18 +64,26 @@ impl Rig {
         match kind {
             Kind::Memory => {
                 let queue = MemoryQueue::new(limits);
-                Self::over(Queue::Memory(queue.clone()), Arc::new(queue), None)
+                Self::over(Queue::Memory(queue.clone()), Arc::new(queue), Server::None)
             }
             Kind::Redis => {
                 let server = RedisServer::start().unwrap();
-                let queue = connect(&server.url(), "default/one", limits.clone()).await;
-                let observer = observe(&server.url(), "default/one", limits).await;
-                Self::over(Queue::Redis(queue), Arc::new(observer), Some(server))
+                Self::at(&server.url(), limits, Server::One(server)).await
+            }
+            Kind::Cluster => {
+                let cluster = RedisCluster::start().unwrap();
+                Self::at(&cluster.url(), limits, Server::Cluster(cluster)).await
             }
         }
     }
 
-    fn over(queue: Queue, observer: Arc<dyn ObserverPort>, server: Option<RedisServer>) -> Self {
+    async fn at(url: &str, limits: QueueLimits, server: Server) -> Self {
+        let queue = connect(url, "default/one", limits.clone()).await;
+        let observer = observe(url, "default/one", limits).await;
+        Self::over(Queue::Redis(queue), Arc::new(observer), server)
+    }
+
+    fn over(queue: Queue, observer: Arc<dyn ObserverPort>, server: Server) -> Self {
         let (gateway, worker): (Arc<dyn GatewayPort>, Arc<dyn WorkerPort>) = match &queue {
             Queue::Memory(q) => (Arc::new(q.clone()), Arc::new(q.clone())),
             Queue::Redis(q) => (Arc::new(q.clone()), Arc::new(q.clone())),
@@ -247,7 +263,7 @@ pub(crate) fn of_session(session: &ClaimedSession) -> Held {
     Held { jobs: Vec::new(), sessions: vec![session.claim.clone()] }
 }
 
-/// Runs every case on both kinds of queue.
+/// Runs every case on all kinds of queue.
 macro_rules! contract {
     ($($case:ident),* $(,)?) => {
         mod on_memory {
@@ -255,6 +271,9 @@ macro_rules! contract {
         }
         mod on_redis {
             $(#[tokio::test] async fn $case() { super::$case($crate::rig::Kind::Redis).await; })*
+        }
+        mod on_cluster {
+            $(#[tokio::test] async fn $case() { super::$case($crate::rig::Kind::Cluster).await; })*
         }
     };
 }

@@ -2,7 +2,8 @@
 //! a worker that answers at once. All parts run on this machine, clients and Redis included.
 //!
 //! The same clients also talk straight to a WebSocket that answers at once, in turn with the other way: what that takes
-//! is the clients, the machine and its scheduler, and what is above it was added.
+//! is the clients, the machine and its scheduler, and what is above it was added. A chunk through gateway and Redis wakes
+//! six threads in a row, so what the machine itself takes to wake one is measured too, while nothing else runs.
 //!
 //! `make bench-gateway`, or `tools/bench-gateway.sh --streams 100 --seconds 10 --repeats 3`.
 
@@ -37,6 +38,9 @@ use crate::report::Row;
 const GOAL_STREAMS: usize = 100;
 /// 99 of 100 chunks are delayed by less than this.
 const GOAL_P99_MS: f64 = 1.0;
+/// How long the machine alone is watched, and how often in that time.
+const WATCHED: Duration = Duration::from_secs(3);
+const WAKE_EVERY: Duration = Duration::from_millis(1);
 
 #[derive(clap::Parser)]
 struct Options {
@@ -58,6 +62,7 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let machine = machine::facts();
+    let late = tokio::task::spawn_blocking(late_wakes).await?;
     let server = RedisServer::start()?;
     let redis = RedisConfig {
         url: server.url(),
@@ -87,12 +92,28 @@ async fn main() -> anyhow::Result<()> {
         took.straight.extend(round(&options, &straight_url).await?);
         took.through.extend(round(&options, &url).await?);
     }
-    report(&options, took, &machine)?;
+    report(&options, took, late, &machine)?;
     stop.cancel();
     serving.await?;
     worker.abort();
     answering.abort();
     Ok(())
+}
+
+/// How late threads wake that sleep until a moment, one on each core, on the resting machine.
+fn late_wakes() -> Vec<Duration> {
+    let sleeper = || {
+        let began = Instant::now();
+        let moments = (1..).map(|n| began + WAKE_EVERY * n).take_while(|at| *at < began + WATCHED);
+        let late = moments.map(|at| {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            at.elapsed()
+        });
+        late.collect::<Vec<_>>()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let sleepers: Vec<_> = (0..cores).map(|_| std::thread::spawn(sleeper)).collect();
+    sleepers.into_iter().filter_map(|sleeper| sleeper.join().ok()).flatten().collect()
 }
 
 /// From each chunk to the frame that covers it, of all rounds.
@@ -138,7 +159,13 @@ async fn answer_at_once(listener: TcpListener) -> anyhow::Result<()> {
 }
 
 /// Prints the figures and appends them as rows to `target/bench/gateway.jsonl`.
-fn report(options: &Options, mut took: Took, machine: &serde_json::Value) -> std::io::Result<()> {
+fn report(
+    options: &Options,
+    mut took: Took,
+    mut late: Vec<Duration>,
+    machine: &serde_json::Value,
+) -> std::io::Result<()> {
+    late.sort_unstable();
     took.straight.sort_unstable();
     took.through.sort_unstable();
     let at = |took: &[Duration], share: f64| {
@@ -162,6 +189,9 @@ fn report(options: &Options, mut took: Took, machine: &serde_json::Value) -> std
         rows.push(Row::latency(adds, &case, ms[0] - ms[1], goal));
     }
     rows.push(Row::latency("through both max", &case, at(&took.through, 1.0), None));
+    for (name, share) in [("a thread wakes late p50", 0.5), ("a thread wakes late p99", 0.99)] {
+        rows.push(Row::latency(name, "the machine alone, sleeps of 1 ms", at(&late, share), None));
+    }
     report::write("gateway.jsonl", &rows, machine)
 }
 

@@ -57,7 +57,7 @@ say() { printf '\n== %s\n' "$*"; }
 # made NAME: is the stage's model there? (export.py writes training.json last)
 made() {
     [ -e "$train/models/$1/training.json" ] || return 1
-    say "$1: done before; remove $train/models/$1 to do it again"
+    say "$1: done before (to do it again: in $train remove models/$1, run-$1, and both of every stage behind it)"
 }
 # train_on NAME STEPS FROM OPTIONS...: so many steps on from FROM, a model's name, or from nothing; the second half with a falling rate.
 train_on() {

@@ -81,9 +81,13 @@ bench-fresh: ## Measures the first and the second make run of a new user, with e
 	@tools/bench-fresh.sh
 
 .PHONY: train-demo-asr
-train-demo-asr: ## Trains models/demo-asr again from synthesized speech (hours; stops and resumes)
+train-demo-asr: ## Trains the demo model again from synthesized speech (some 10 CPU-hours; stops and resumes)
 	@tools/setup.sh --train
 	@PYTHON="$$(tools/python-env.sh | tail -1)" models/training/run.sh
+
+.PHONY: adopt-demo-asr
+adopt-demo-asr: ## Takes a trained model into the checkout (MODEL=folder): models/demo-asr, digest in the examples, golden files
+	@PYTHON="$$(tools/python-env.sh | tail -1)" models/training/adopt.sh $(MODEL)
 
 .PHONY: clean
 clean: ## Removes target/ (libtorch stays in ~/.cache/smallest)

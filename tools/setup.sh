@@ -2,7 +2,7 @@
 # Installs what a build and a local run need and this machine lacks. Safe to run twice: the second run only looks.
 #
 #   tools/setup.sh            what `make build`, `make run` and `make test` need
-#   tools/setup.sh --train    also what `make train-demo-asr` needs (speech synthesizers)
+#   tools/setup.sh --train    also what `make train-demo-asr` needs (speech synthesizers, plain English text)
 #   tools/setup.sh --cluster  also what a throw-away Kubernetes needs (tools/cluster.sh, tools/images.sh)
 #
 # Where the machine has an NVIDIA GPU, its part of libtorch is fetched too (about 4 GB, once): a GPU is used when there
@@ -17,9 +17,10 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# One line per need: the command that proves it, and the Debian package that brings it.
+# One line per need: the command, library or file below `share` that proves it, and the Debian package that brings it.
 needs="cc:gcc c++:g++ make:make cmake:cmake git:git redis-server:redis-server"
-libraries=""
+libraries="" files=""
+share="${SMALLEST_SHARE:-/usr/share}" # the folder is named by tests alone
 case "${1:-}" in
   "") ;;
   --cluster)
@@ -27,7 +28,12 @@ case "${1:-}" in
     needs+=" containerd:containerd runc:runc nft:nftables iptables:iptables conntrack:conntrack ipset:ipset socat:socat"
     needs+=" modprobe:kmod ip:iproute2 setpriv:util-linux openssl:openssl curl:curl buildah:buildah debootstrap:debootstrap"
     needs+=" /usr/lib/cni/bridge:containernetworking-plugins" ;;
-  --train) libraries="libespeak-ng.so.1:libespeak-ng1 libespeak-ng.so.1:espeak-ng-data libflite.so.1:libflite1" ;;
+  --train)
+    needs+=" festival:festival"
+    libraries="libespeak-ng.so.1:libespeak-ng1 libespeak-ng.so.1:espeak-ng-data libflite.so.1:libflite1"
+    files="games/fortunes/wisdom:fortunes festival/voices/english/ked_diphone:festvox-kdlpc16k"
+    files+=" festival/voices/italian/lp_diphone:festvox-italp16k festival/voices/czech/czech_dita:festvox-czech-dita"
+    files+=" festival/voices/finnish/suo_fi_lj_diphone:festvox-suopuhe-lj" ;;
   -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) die "unknown argument '$1'; the options are --train and --cluster" ;;
 esac
@@ -45,6 +51,9 @@ else
 fi
 for need in $libraries; do
   { ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | grep "${need%%:*}" >/dev/null || missing+=("${need##*:}")
+done
+for need in $files; do
+  [ -e "$share/${need%%:*}" ] || missing+=("${need##*:}")
 done
 
 # as_root COMMAND...: runs it as root, or fails when that is not possible without asking for a password.

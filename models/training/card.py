@@ -58,7 +58,7 @@ constant delay {delay} ms, median error around it {error} ms on espeak-ng; {fdel
 `token_delay_ms` of `config.json`, {token_delay} ms, off its word times.
 
 ## Training
-{runs} The arguments of the last runs are in `training.json`, all numbers by voice in `results.json`. Speech: espeak-ng ({accents} English accents, {variants} voice variants, speeds and pitches varied) and flite
+{runs} `make train-demo-asr` trains one of this kind. The arguments of the last runs are in `training.json`, all numbers by voice in `results.json`. Speech: espeak-ng ({accents} English accents, {variants} voice variants, speeds and pitches varied) and flite
 (kal, awb, rms; speed, pitch and vocal tract length varied, up to a woman's), with noise, echoes, room tails, equaliser,
 telephone band and levels from about -50 to -5 dB, drawn anew in every step. Text: sentence patterns over {domain} domain words
 and {words} everyday words (forms counted), sentences of manuals, package documents and sayings on the building machine, random

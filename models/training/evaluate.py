@@ -17,6 +17,9 @@ from make_data import CACHE
 from model import FRAME_MS, LOOKAHEADS, MARK, TOKENS, build, edits, encode, fold_input, greedy, text_of
 
 
+LOGGED = ("espeak", "flite", "noise10db", "everyday", "unseen_f4", "unseen_slt")
+
+
 @torch.no_grad()
 def recognise(run, model, rows, batch=40):
     """For each row the list of (token, frame); run(features, lengths) -> encoder output. Rows are sorted to save padding."""
@@ -31,12 +34,12 @@ def recognise(run, model, rows, batch=40):
     return out
 
 
-def quick_wer(state, test, lookahead=6, n=30):
-    """Word error rates in % of the first n rows of a few sets, for the training log."""
+def quick_wer(state, test, names=LOGGED, n=30, lookahead=6):
+    """Word error rates in % of the first n rows of a few sets, for the training log and for choose.py."""
     model = build()
     model.load_state_dict(state)
     res = {}
-    for name in ("espeak", "flite", "noise10db", "everyday", "unseen_f4", "unseen_slt"):
+    for name in names:
         rows = test[name][:n]
         hyps = recognise(lambda x, m: encode(model, x, m, lookahead, torch.float32), model, rows)
         k = sum(len(r[0].split()) for r in rows)

@@ -31,9 +31,9 @@ def tokenizer():
     return t
 
 
-def before(out, steps):
-    """training.json of the model this run went on from (the one in the folder, before it is replaced), or None."""
-    f = out / "training.json"
+def before(out, origin, steps):
+    """training.json of the model this run went on from, or None; of the one in `out`, before it is replaced, if `origin` is gone."""
+    f = (origin if origin.exists() else out) / "training.json"
     old = json.loads(f.read_text()) if f.exists() else {}
     return old if old.get("steps", steps) < steps else old.get("before")
 
@@ -91,7 +91,9 @@ def export(checkpoint, out, weights, origin=None, share=.5):
     if origin:
         run["share"] = share
     if keep.get("from_model"):
-        run["before"] = before(out, s["step"])
+        origin = Path(keep["from_model"])
+        keep["from_model"] = origin.name                                    # where it lay is nobody's business
+        run["before"] = before(out, origin, s["step"])
     (out / "training.json").write_text(json.dumps(run, indent=2) + "\n")
     return s
 

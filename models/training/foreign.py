@@ -16,7 +16,8 @@ VOICES = {"ked": ("ked_diphone", "english/ked_diphone/group/kedlpc16k.group"),
           "lp": ("lp_diphone", "italian/lp_diphone/group/lp_diphone.group"),
           "dita": ("czech_dita", "czech/czech_dita/group/dita.group"),
           "lj": ("suo_fi_lj_diphone", "finnish/suo_fi_lj_diphone/group/ljlpc.group")}
-MAN, WOMEN = "ked", ["lp", "dita"]                                          # lj only validates: it is never trained
+MAN, WOMEN = "ked", ["lp", "dita"]
+VALIDATION_WOMAN = "lj"                                                     # never trained
 UNVOICED = dict(zip("b d g z v z~ dz~ h dZ".split(), "p t k s f s~ c~ ch tS".split()))
 
 # English phone: its parts in the language, then how far it is missing there (0 = it is the same sound)

@@ -6,6 +6,7 @@ into memory. Everything is seeded; an existing shard is kept, so the command can
     python make_data.py --test              # the test sets, with their 16 kHz audio
     python make_data.py --easy --shards 6   # near-clean speech, fewer voices: the first phase of training
     python make_data.py --shards 60
+    python make_data.py --validation        # a woman who is never trained, for choose.py
 """
 import argparse
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 import opentext
-from foreign import MAN, WOMEN
+from foreign import MAN, VALIDATION_WOMAN, WOMEN
 from grammar import EVERYDAY_TEST, Sentences, digits, held_out_sentences
 from sound import RATE, Maker, dress, empty, noise, resample, voice_for
 
@@ -80,6 +81,15 @@ def test_sets(maker, n):
     return out
 
 
+def validation_sets(maker, n):
+    """name -> n rows by invented speakers who have a voice that is never trained as their main one, or as a part."""
+    r, main, part = random.Random(77), [], []
+    for text in held_out_sentences(2 * n):                                  # some the voices divide differently
+        rows = maker.invented(r, text, 3, VALIDATION_WOMAN) if len(main) < n else []
+        main, part = main + rows[1:2], part + rows[2:3]
+    return {f"{VALIDATION_WOMAN}_main": main, f"{VALIDATION_WOMAN}_part": part}
+
+
 def noise_pool(maker, seconds=40):
     """Features of noise of level 1 (full scale rms; float, not clipped): float16 [kinds, frames, 80], for augment.py."""
     r, out = random.Random(3), []
@@ -114,6 +124,7 @@ def main():
     ap.add_argument("--invented", type=float, default=0., help="share of rows by invented speakers (speakers.py)")
     ap.add_argument("--foreign", action="store_true", help="Festival's voices too (foreign.py), as parts of invented speakers")
     ap.add_argument("--test", action="store_true")
+    ap.add_argument("--validation", action="store_true", help="half as many sentences as --test-size, twice")
     ap.add_argument("--test-size", type=int, default=120)
     a = ap.parse_args()
     torch.set_num_threads(1)
@@ -126,6 +137,8 @@ def main():
         save(sets, a.out / "test.pt")
         print({k: (len(v), round(sum(len(x[1]) for x in v) / 6000, 1)) for k, v in sets.items()}, "(rows, minutes)")
         return
+    if a.validation:
+        return save(validation_sets(maker, a.test_size // 2), a.out / "validation.pt")
     sentences = Sentences(*opentext.load(a.out.parent / "text" / "open.txt"))
     first = a.first + (100000 if a.easy else 0)                            # easy shards have their own seeds and names
     for k in range(first, first + a.shards, a.stride):

@@ -22,11 +22,12 @@ fake() { printf '#!/bin/bash\n%s\n' "$2" >"$box/bin/$1"; chmod +x "$box/bin/$1";
 # present NAME...: programs that are there, and that nobody runs for a purpose.
 present() { local name; for name; do fake "$name" 'exit 0'; done; }
 
-# expect NAME STATUS LINE...: runs the set-up, whose status and every line of whose answer is given.
+# expect NAME STATUS LINE...: runs the set-up, whose status and every line of whose answer is given; `arguments` are its own.
+arguments=()
 expect() {
   local name="$1" status="$2" found said line wrong=""
   shift 2
-  said="$(env -i HOME="$box" PATH="$box/bin" TOLD="$box/told" bash tools/setup.sh 2>&1)"
+  said="$(env -i HOME="$box" PATH="$box/bin" TOLD="$box/told" SMALLEST_SHARE="$box/share" bash tools/setup.sh "${arguments[@]}" 2>&1)"
   found=$?
   [ "$found" = "$status" ] || wrong="status $found"
   for line; do grep -qF -- "$line" <<<"$said" || wrong+="; not said: $line"; done
@@ -71,6 +72,20 @@ expect 'packages that cannot be had' 1 'E: no network' "setup: apt-get could not
 
 machine; present cc c++ make cmake git redis-server python3
 expect 'everything but Rust' 1 'setup: Debian packages: nothing to install' 'setup: cargo is missing: install Rust' 'https://rustup.rs'
+
+# What the training wants beside it: synthesizers, their voices, and plain English text.
+voices='libespeak-ng1 espeak-ng-data libflite1 fortunes festvox-kdlpc16k festvox-italp16k festvox-czech-dita festvox-suopuhe-lj'
+arguments=(--train)
+machine; present cc c++ make cmake git redis-server python3; fake ldconfig 'echo "libc.so.6"'
+expect 'a training without a synthesizer' 1 "are missing: festival $voices"
+
+machine; present cc c++ make cmake git redis-server python3 festival; fake ldconfig 'echo "libespeak-ng.so.1 libflite.so.1"'
+for file in games/fortunes/wisdom festival/voices/{english/ked_diphone,italian/lp_diphone,czech/czech_dita}; do mkdir -p "$box/share/$file"; done
+expect 'a training without one voice' 1 'are missing: festvox-suopuhe-lj'
+
+mkdir -p "$box/share/festival/voices/finnish/suo_fi_lj_diphone"
+expect 'everything that a training wants' 1 'setup: Debian packages: nothing to install'
+arguments=()
 
 # A machine with everything: the script in a checkout of its own, whose libtorch.sh only writes down what it was told.
 mkdir -p "$box/checkout/tools" "$box/gpu" "$box/no-gpu"

@@ -102,3 +102,16 @@ def test_tokens_are_spread_over_the_words():
     at = train.align("go on", train.tokens("go on"), [200., 700.], 60)
     assert len(at) == 6 and at == sorted(set(at)) and 5 <= at[0] <= 9 and 17 <= at[3] <= 21
     assert train.align("go on", train.tokens("go on"), None, 60) is None
+
+
+def test_the_export_tells_the_run_before_and_not_where_it_lay(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    shard(tmp_path / "data" / "train_000000.pt", 2)
+    run(tmp_path, monkeypatch, 2)
+    export.export(tmp_path / "run" / "checkpoint.pt", tmp_path / "base", "averaged")
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    run(tmp_path, monkeypatch, 4, "--from-model", str(tmp_path / "base"))
+    export.export(tmp_path / "run" / "checkpoint.pt", tmp_path / "next", "averaged", tmp_path / "base", .6)
+    told = json.loads((tmp_path / "next" / "training.json").read_text())
+    assert told["before"] == json.loads((tmp_path / "base" / "training.json").read_text())
+    assert told["share"] == .6 and told["arguments"]["from_model"] == "base"

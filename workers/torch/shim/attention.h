@@ -66,7 +66,7 @@ void score(const Attention& a, const float* queries, const float* table, int64_t
   const auto take = [&](auto vectors, int64_t at) {
     Lanes sums[rows][vectors];
     begin_sums<rows, vectors>(sums, zero);
-    multiply<rows, vectors>(queries, a.dim, table + at, stride, a.dim, sums);
+    multiply<rows, vectors>(queries, a.dim, 1, table + at, stride, a.dim, sums);
 #pragma GCC unroll 16
     for (int64_t q = 0; q < rows; ++q) {
       for (int64_t v = 0; v < vectors; ++v) store(out + q * out_stride + at + v * kLanes, sums[q][v]);
@@ -112,7 +112,7 @@ void weigh(const Attention& a, const Places& places, const float* values, const 
     const int64_t wide = vectors * kLanes, d = next + wide <= a.padded_dim ? next : a.padded_dim - wide;
     Lanes sums[rows][vectors];
     begin_sums<rows, vectors>(sums, zero);
-    multiply<rows, vectors>(places.by_ring, places.ring, values + d, a.padded_dim, window, sums);
+    multiply<rows, vectors>(places.by_ring, places.ring, 1, values + d, a.padded_dim, window, sums);
     for (int64_t q = 0; q < rows; ++q) {
       const Lanes share = splat(1.0f / totals[q]);
       for (int64_t v = 0; v < vectors; ++v) {

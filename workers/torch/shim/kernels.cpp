@@ -144,7 +144,7 @@ void stem_bins(const Strided& s, const Padded& weights, const float* taps, int64
   const auto take = [&](auto vectors, int64_t c) {
     Lanes sums[count][vectors];
     begin_sums<count, vectors>(sums, [&](int64_t, int64_t v) { return load(weights.bias + c + v * kLanes); });
-    multiply<count, vectors>(taps + f * 9, 9, weights.filter + c, weights.stride, 9, sums);
+    multiply<count, vectors>(taps + f * 9, 9, 1, weights.filter + c, weights.stride, 9, sums);
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t channel = c + v * kLanes, left = lanes_left(channel, s.channels);
       for (int64_t i = 0; i < count; ++i) {

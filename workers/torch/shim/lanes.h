@@ -179,12 +179,12 @@ inline float* scratch(int64_t floats) {
   return memory;
 }
 
-// sums[r][v] += a[r][k] * b[k][v], k from 0 to `depth`: the core of every product here. The sums stay in registers, so
-// rows * vectors + vectors + 1 must not be more than there are; every sum runs over k alone, so a result does not depend
-// on which rows are computed together.
+// sums[r][v] += a[r][k] * b[k][v], k from 0 to `depth`: the core of every product here. In `a` lies `a_row` between rows
+// and `a_step` between the factors of a row. The sums stay in registers, so rows * vectors + vectors + 1 must not be more
+// than there are; every sum runs over k alone, so a result does not depend on which rows are computed together.
 template <int64_t rows, int64_t vectors>
-inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_stride, const float* b, int64_t b_stride,
-                                                    int64_t depth, Lanes (&sums)[rows][vectors]) {
+inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b,
+                                                    int64_t b_stride, int64_t depth, Lanes (&sums)[rows][vectors]) {
   for (int64_t k = 0; k < depth; ++k) {
     Lanes column[vectors];
 #pragma GCC unroll 16
@@ -192,7 +192,7 @@ inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_st
 #pragma GCC unroll 16
     for (int64_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-      for (int64_t v = 0; v < vectors; ++v) sums[r][v] += column[v] * a[r * a_stride + k];
+      for (int64_t v = 0; v < vectors; ++v) sums[r][v] += column[v] * a[r * a_row + k * a_step];
     }
   }
 }
@@ -204,6 +204,16 @@ inline __attribute__((always_inline)) void begin_sums(Lanes (&sums)[rows][vector
   for (int64_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
     for (int64_t v = 0; v < vectors; ++v) sums[r][v] = start(r, v);
+  }
+}
+
+// Gives every sum of `multiply` to `take(row, vector, sum)`, unrolled likewise.
+template <int64_t rows, int64_t vectors, typename Take>
+inline __attribute__((always_inline)) void end_sums(const Lanes (&sums)[rows][vectors], const Take& take) {
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+    for (int64_t v = 0; v < vectors; ++v) take(r, v, sums[r][v]);
   }
 }
 

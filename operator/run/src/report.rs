@@ -12,7 +12,7 @@ use operator_plan::Note;
 use serde_json::json;
 
 use crate::apply::{FIELD_MANAGER, as_ours};
-use crate::index::{Index, Seen};
+use crate::index::{Answer, Index, Seen};
 use crate::scale::Key;
 
 /// Longest message of an Event, bytes (events.k8s.io/v1 allows no more).
@@ -55,22 +55,21 @@ impl Reporting {
         recorder.0.clone()
     }
 
-    /// Writes the status if it is another than before, and the Events of the change. True when somebody else wrote it
-    /// meanwhile.
+    /// Writes the status if it is another than before, and the Events of the change.
     pub(crate) async fn report(
         &self,
         deployment: &SmallestDeployment,
         status: SmallestDeploymentStatus,
-    ) -> Result<bool, ReportError> {
+    ) -> Result<Answer, ReportError> {
         if deployment.status.as_ref() == Some(&status) {
-            return Ok(false);
+            return Ok(Answer::Newest);
         }
         let notes = operator_plan::notes(deployment.status.as_ref(), &status);
-        let overtaken = self.patch(deployment, &status).await.map_err(ReportError)?;
+        let answer = self.patch(deployment, &status).await.map_err(ReportError)?;
         for note in notes {
             self.publish(deployment, note).await;
         }
-        Ok(overtaken)
+        Ok(answer)
     }
 
     /// Says of a resource that cannot be read why that is so. What runs goes on running.
@@ -100,7 +99,7 @@ impl Reporting {
         &self,
         deployment: &SmallestDeployment,
         status: &SmallestDeploymentStatus,
-    ) -> kube::Result<bool> {
+    ) -> kube::Result<Answer> {
         let namespace = deployment.namespace().unwrap_or_default();
         let api: Api<SmallestDeployment> = Api::namespaced(self.client.clone(), &namespace);
         let body = json!({

@@ -5,7 +5,7 @@
 #   --profile debug|release    programs of target/debug or target/release (default: release)
 #   --engine buildah|podman|docker             default: the first of them that works
 #   --save DIR                 also writes DIR/IMAGE.tar, which `ctr -n k8s.io images import` and `docker load` take
-#   --prefix REGISTRY          puts a registry in front of the names (default: docker.io)
+#   --prefix REGISTRY          puts a registry in front of the names (default: quay.io)
 #   --tag TAG                  default: the version of the workspace
 #   --list                     prints the names of the images and ends
 #
@@ -22,7 +22,7 @@ die() { say "$*"; exit 1; }
 
 base=docker.io/library/debian:bookworm-slim
 cache="${SMALLEST_CACHE:-$HOME/.cache/smallest}/images"
-profile=release engine="" save="" prefix=docker.io
+profile=release engine="" save="" prefix=quay.io
 tag="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)"
 declare -A repository=(
   [operator]=smallest-operator [gateway]=self-hosted-api-server [worker]=lightning-asr

@@ -30,8 +30,11 @@ use crate::worker::Worker;
         status_replicas_path = ".status.asr.replicas",
         label_selector_path = ".status.asr.selector"
     ),
-    validation = Rule::new("self.metadata.name.size() <= 40").message(
-        "the name must not be longer than 40 characters: names of pods and Services are made from it"
+    validation = Rule::new(
+        "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+    ).message(
+        "the name must not be longer than 40 characters, nor hold anything but lower-case letters, digits and '-', a letter \
+         first and no '-' last: names of pods and Services are made from it"
     ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Gateway", type_ = "string", json_path = ".status.gateway.summary"),
@@ -40,7 +43,7 @@ use crate::worker::Worker;
     printcolumn(name = "Streams", type_ = "string", json_path = ".status.streams.summary"),
     printcolumn(name = "Queue", type_ = "integer", json_path = ".status.queue.depth"),
     printcolumn(name = "License", type_ = "string", json_path = ".status.license.state"),
-    printcolumn(name = "Model", type_ = "string", json_path = ".spec.asr.models[0].name"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.models[0].summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(validation = Rule::new("has(self.asr) || has(self.tts)").message(
@@ -54,6 +57,18 @@ use crate::worker::Worker;
      .all(port, port != self.license.port)"
 ).message(
     "license.port is a port of a worker beside it: change license.port, or port and metricsPort of the worker"
+))]
+#[x_kube(validation = Rule::new("self.license.port != 7100").message(
+    "license.port is the port of the gateway beside it: change license.port to any other than 7100"
+))]
+#[x_kube(validation = Rule::new(
+    "(!has(self.asr) || (has(self.asr.port) ? self.asr.port : 2233) != \
+      (has(self.asr.metricsPort) ? self.asr.metricsPort : 9090)) && \
+     (!has(self.tts) || (has(self.tts.port) ? self.tts.port : 8876) != \
+      (has(self.tts.metricsPort) ? self.tts.metricsPort : 9190))"
+).message(
+    "port and metricsPort of a worker must differ, also from the other's default (2233 and 9090 for asr, 8876 and 9190 for \
+     tts): change one of them"
 ))]
 pub struct SmallestDeploymentSpec {
     /// The license.

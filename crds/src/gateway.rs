@@ -14,6 +14,20 @@ use crate::pod::{Lifecycle, PodOptions, Scaling, SecretKeyRef};
 #[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.scaling))").message(
     "gateway takes replicas (a fixed number) or scaling, not both: remove one"
 ))]
+#[x_kube(validation = Rule::new(
+    "!has(self.scaling) || (self.scaling.minReplicas > 0 && \
+     (!has(self.scaling.schedules) || self.scaling.schedules.all(s, s.minReplicas > 0)))"
+).message(
+    "a gateway takes the requests that wake the workers, so it never goes to sleep: set minReplicas of gateway.scaling, and \
+     of its schedules, to 1 or more"
+))]
+// The schema fills the field in: whoever leaves it out has 900 there.
+#[x_kube(validation = Rule::new("!has(self.scaling) || self.scaling.idleSeconds == 900").message(
+    "a gateway never goes to sleep, so idleSeconds of gateway.scaling does nothing: remove it"
+))]
+#[x_kube(validation = Rule::new("!has(self.scaling) || !has(self.scaling.targetQueueDepth)").message(
+    "a gateway has no queue, so targetQueueDepth of gateway.scaling does nothing: remove it, or set it in scaling of asr or tts"
+))]
 pub struct Gateway {
     /// Fixed number of replicas; 1 when `scaling` is absent too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -129,7 +129,8 @@ impl Default for Lifecycle {
     "!has(self.schedules) || self.schedules.all(a, self.schedules.exists_one(b, b.name == a.name))"
 ).message("two schedules share a name: give each its own"))]
 pub struct Scaling {
-    /// Fewest replicas; 0 lets the component go to sleep after `idleSeconds`.
+    /// Fewest replicas; 0 lets workers go to sleep after `idleSeconds`. A gateway, which would have nobody to wake it,
+    /// keeps at least 1.
     #[serde(default = "Scaling::default_min")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min_replicas: u32,
@@ -142,7 +143,7 @@ pub struct Scaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub target_active_requests: Option<u32>,
-    /// Requests and sessions that may wait for each replica.
+    /// Requests and sessions that may wait for each worker; a gateway has no queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub target_queue_depth: Option<u32>,
@@ -159,7 +160,7 @@ pub struct Scaling {
     /// Behaviour of the autoscaler in its own form; what it says goes before the windows above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
-    /// With `minReplicas` 0: idle time before the last replica goes, seconds.
+    /// With `minReplicas` 0: idle time before the last worker goes, seconds.
     #[serde(default = "Scaling::default_idle")]
     #[schemars(range(min = 10, max = 86_400))]
     pub idle_seconds: u32,

@@ -65,16 +65,19 @@ fn head(resource: &Value, problems: &mut Vec<Problem>) {
     if !is_dns_label(name) {
         problems.push(problem(
             "metadata.name",
-            format!("must be 1 to 63 lower-case letters, digits and '-', found {name:?}"),
+            format!(
+                "must be 1 to 63 lower-case letters, digits and '-', with a letter first, found {name:?}"
+            ),
         ));
     }
 }
 
+/// The name of a Service may begin with this one: a label of RFC 1035.
 fn is_dns_label(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&name.len())
         && name.chars().all(inner)
-        && !name.starts_with('-')
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-')
 }
 

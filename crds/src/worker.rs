@@ -21,9 +21,6 @@ use crate::pod::{Lifecycle, PodOptions, Scaling};
     "models takes one model: make another SmallestDeployment for another model"
 ))]
 #[x_kube(validation = Rule::new(
-    "!has(self.port) || !has(self.metricsPort) || self.port != self.metricsPort"
-).message("port and metricsPort must differ: change one of them"))]
-#[x_kube(validation = Rule::new(
     "!has(self.updateStrategy) || !has(self.updateStrategy.rollingUpdate) || \
      !has(self.updateStrategy.type) || self.updateStrategy.type == 'RollingUpdate'"
 ).message(
@@ -46,11 +43,12 @@ pub struct Worker {
     /// GPUs of each replica; 1 `nvidia.com/gpu` with device `cuda` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
-    /// Live streams of each replica; measured at start when absent.
+    /// Live streams of each replica; measured at start when absent. Recordings have slots of their own beside them
+    /// (`batch`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub slots: Option<u32>,
-    /// Batching; measured at start when absent.
+    /// Batching; `maxSize` 8 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
     /// CPU threads of the engine; half of those that the program may use, rounded up, when absent.
@@ -236,7 +234,8 @@ pub struct Gpu {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Batch {
-    /// Most requests in one batch.
+    /// Most requests in one batch, within what the engine leaves for them: a quarter of its slots when `slots` is absent,
+    /// else a third of `slots`, and one in any case. A worker that has to take fewer says so in its log.
     #[schemars(range(min = 1, max = 512))]
     pub max_size: u32,
 }

@@ -21,6 +21,9 @@ global.imageCredentials.password: is needed with global.imageCredentials.usernam
 {{- if gt (len (include "smallest.name" .)) 40 }}
 nameOverride: the release's name has more than 40 characters, and names of pods and Services are made from it; give a shorter one here
 {{- end }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "smallest.name" .)) }}
+nameOverride: the release's name is none that a Service's could begin with (lower-case letters, digits and '-', a letter first); give another one here
+{{- end }}
 {{- end }}
 
 {{- define "smallest.problems.license" -}}

@@ -62,6 +62,8 @@ fn the_definition_has_what_kubectl_shows() {
         .collect();
     let expected = ["Ready", "Gateway", "ASR", "TTS", "Streams", "Queue", "License", "Model", "Age"];
     assert_eq!(columns, expected);
+    // TTS alone has a model too, and both kinds write theirs into the status.
+    assert_eq!(version["additionalPrinterColumns"][7]["jsonPath"], ".status.models[0].summary");
     assert!(version["subresources"]["status"].is_object() && version["subresources"]["scale"].is_object());
 }
 

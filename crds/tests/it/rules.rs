@@ -83,6 +83,27 @@ fn a_name_from_which_no_pod_could_be_named_is_refused() {
     assert!(problems.iter().any(|problem| problem.message.contains("longer than 40 characters")));
 }
 
+/// A Service's name begins with a letter, also where a pod's need not. The rule is asked by itself: whoever reads a
+/// resource without an apiserver refuses such a name before.
+#[test]
+fn a_name_from_which_no_service_could_be_named_is_refused() {
+    let named = |name: &str| {
+        let mut resource = minimal();
+        resource["metadata"]["name"] = json!(name);
+        resource
+    };
+    for name in ["2nd", "speech.v2", "speech-", "-speech", "Speech", "speech_2"] {
+        let refused = crds::read(&named(name)).expect_err(name);
+        assert!(refused.iter().any(|problem| problem.path == "metadata.name"), "{name}: {refused:?}");
+        let resource: SmallestDeployment = serde_json::from_value(named(name)).expect("a resource");
+        let refused = resource.validate_cel().expect_err(name);
+        assert!(refused.iter().any(|error| error.message.contains("a letter first")), "{name}: {refused:?}");
+    }
+    for name in ["s", "s2", "speech-2", "speech--2"] {
+        crds::read(&named(name)).expect(name);
+    }
+}
+
 /// Messages of all rules of the schema.
 fn messages(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 /// The image that strangers run: Debian with a shell, there in every test cluster.
-pub const STRANGER_IMAGE: &str = concat!("docker.io/smallestinc/redis:", env!("CARGO_PKG_VERSION"));
+pub const STRANGER_IMAGE: &str = concat!("quay.io/smallestinc/redis:", env!("CARGO_PKG_VERSION"));
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

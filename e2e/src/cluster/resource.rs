@@ -4,7 +4,7 @@ use crate::demo_model;
 use serde_json::{Value, json};
 
 /// The worker with the fake engine, as `tools/images.sh` makes it for tests.
-pub const FAKE_WORKER: &str = concat!("docker.io/smallestinc/lightning-asr-fake:", env!("CARGO_PKG_VERSION"));
+pub const FAKE_WORKER: &str = concat!("quay.io/smallestinc/lightning-asr-fake:", env!("CARGO_PKG_VERSION"));
 /// The Secret with the license.
 pub const LICENSE: &str = "license";
 

@@ -68,7 +68,7 @@ pub struct ImageSet {
 impl Default for ImageSet {
     /// The published names, with the tag of this version.
     fn default() -> Self {
-        let image = |name: &str| format!("smallestinc/{name}:{}", env!("CARGO_PKG_VERSION"));
+        let image = |name: &str| format!("quay.io/smallestinc/{name}:{}", env!("CARGO_PKG_VERSION"));
         Self {
             gateway: image("self-hosted-api-server"),
             worker: image("lightning-asr"),

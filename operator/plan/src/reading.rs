@@ -129,6 +129,24 @@ impl Reading {
             ComponentKind::Redis | ComponentKind::LicenseProxy | ComponentKind::Gateway => None,
         }
     }
+
+    /// Pods of the component have started, so many, and none of them is registered: what they hold is not known. It is
+    /// so after a Redis that keeps nothing was started again, until the first of them has told.
+    pub fn is_silent(&self, kind: ComponentKind, started: u32) -> bool {
+        let registered = match kind {
+            ComponentKind::Gateway => self.gateways.len(),
+            _ => self.component(kind).map_or(0, |component| component.workers.len()),
+        };
+        started > 0 && registered == 0
+    }
+
+    /// Nothing of the component waits, and nobody holds anything; false where that is not known.
+    pub fn is_idle(&self, kind: ComponentKind, started: u32) -> bool {
+        let idle = self.component(kind).is_some_and(|component| {
+            component.queue_depth() + component.active_requests() + component.active_streams() == 0
+        });
+        idle && !self.is_silent(kind, started)
+    }
 }
 
 impl ComponentReading {

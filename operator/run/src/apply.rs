@@ -1,8 +1,10 @@
 //! [`Desired`] → the cluster: server-side apply in the order of making, then prune what the plan no longer has.
 //!
 //! The operator is the one manager of the fields that it sets and takes them back from whoever changes them. What
-//! is as it was applied, and as nobody touched since, is not sent again: at rest nothing is written.
+//! is as it was applied, and as nobody touched since, is not sent again: at rest nothing is written. What is not known to
+//! be ours is not taken over (`apply/claim`).
 
+mod claim;
 mod kinds;
 mod prune;
 mod replicas;
@@ -20,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::NotLeader;
-use crate::index::{Index, Kind, Object, describe};
+use crate::index::{Answer, Index, Kind, Object, describe};
 use crate::scale::Key;
 
 pub(crate) use kinds::ServiceMonitor;
@@ -49,9 +51,22 @@ pub(crate) struct NotApplied {
 struct Round<'a> {
     applier: &'a Applier,
     key: &'a Key,
+    /// Of the resource.
+    uid: &'a str,
     wanted: BTreeSet<(Kind, String)>,
     failed: Option<NotApplied>,
-    overtaken: bool,
+    answer: Answer,
+}
+
+/// Why one object could not be applied.
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    /// The apiserver, or the way to it.
+    #[error(transparent)]
+    Call(#[from] kube::Error),
+    /// It belongs to somebody else.
+    #[error("failed to take an object that belongs to somebody else")]
+    Foreign,
 }
 
 impl Applier {
@@ -60,9 +75,8 @@ impl Applier {
         Self { client, index }
     }
 
-    /// Applies everything, and prunes what the owner of this uid has beyond it. True when somebody else changed one of
-    /// the objects meanwhile.
-    pub(crate) async fn apply(&self, key: &Key, uid: &str, desired: Desired) -> Result<bool, NotApplied> {
+    /// Applies everything, and prunes what the owner of this uid has beyond it.
+    pub(crate) async fn apply(&self, key: &Key, uid: &str, desired: Desired) -> Result<Answer, NotApplied> {
         // Every field is named: a kind of object that nobody applies does not compile.
         let Desired {
             service_accounts,
@@ -77,9 +91,14 @@ impl Applier {
             network_policies,
             service_monitors,
         } = desired;
-        let mut round = Round { applier: self, key, wanted: BTreeSet::new(), failed: None, overtaken: false };
+        let (wanted, answer) = (BTreeSet::new(), Answer::default());
+        let mut round = Round { applier: self, key, uid, wanted, failed: None, answer };
         round.each(service_accounts).await;
-        round.each(secrets).await;
+        let has_secrets = round.each(secrets).await;
+        if !has_secrets {
+            // Each attempt has another password until one stands: pods made for it would be replaced at the next one.
+            return round.finish().await;
+        }
         round.each(config_maps).await;
         round.each(persistent_volume_claims).await;
         round.each(services).await;
@@ -91,30 +110,35 @@ impl Applier {
         round.each(pod_disruption_budgets).await;
         round.each(horizontal_pod_autoscalers).await;
         round.each(service_monitors.into_iter().filter_map(ServiceMonitor::read).collect()).await;
-        round.finish(uid).await
+        round.finish().await
     }
 }
 
 impl Round<'_> {
-    /// Applies objects of one kind. One that fails does not keep the others from it, unless nobody answers.
-    async fn each<O>(&mut self, objects: Vec<O>)
+    /// Applies objects of one kind; true when all of them stand. One that fails does not keep the others from it, unless
+    /// nobody answers.
+    async fn each<O>(&mut self, objects: Vec<O>) -> bool
     where
         O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        let Some(kind) = O::KIND else { return };
+        let Some(kind) = O::KIND else { return true };
+        let mut all = true;
         for object in objects {
             let name = object.name_any();
             self.wanted.insert((kind, name.clone()));
             if self.failed.as_ref().is_some_and(NotApplied::is_general) {
+                all = false;
                 continue;
             }
             if let Err(error) = self.one(kind, &name, object).await {
                 self.fail(&describe(kind, &name), &error);
+                all = false;
             }
         }
+        all
     }
 
-    fn fail(&mut self, object: &str, error: &kube::Error) {
+    fn fail(&mut self, object: &str, error: &ApplyError) {
         let failed = NotApplied::of(object, error);
         if failed.is_end() {
             tracing::debug!(deployment = %self.key, error = %failed.failure, "does not apply any more");
@@ -124,7 +148,7 @@ impl Round<'_> {
         self.failed.get_or_insert(failed);
     }
 
-    async fn one<O>(&mut self, kind: Kind, name: &str, object: O) -> kube::Result<()>
+    async fn one<O>(&mut self, kind: Kind, name: &str, object: O) -> Result<(), ApplyError>
     where
         O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
@@ -135,24 +159,38 @@ impl Round<'_> {
             return Ok(());
         }
         let api: Api<O> = Api::namespaced(client.clone(), &self.key.namespace);
+        let is_ours = index.has(self.key, &id);
         let flight = index.applying(self.key, id);
-        let answer = send(&api, name, &object).await?;
+        let answer = if is_ours {
+            send(&api, name, &object, &as_ours()).await?
+        } else {
+            self.claim(&api, (kind, name), &object).await?
+        };
         tracing::debug!(deployment = %self.key, object = describe(kind, name), "applied");
-        self.overtaken |= flight.answered(answer, hash);
+        self.answer = self.answer.max(flight.answered(answer, hash));
         Ok(())
     }
 
     /// Prunes only once everything stands: what is new must be there before what is old goes.
-    async fn finish(mut self, uid: &str) -> Result<bool, NotApplied> {
+    async fn finish(mut self) -> Result<Answer, NotApplied> {
         if self.failed.is_none() {
-            self.failed = self.applier.prune(self.key, uid, &self.wanted).await.err();
+            self.failed = self.applier.prune(self.key, self.uid, &self.wanted).await.err();
         }
-        self.failed.map_or(Ok(self.overtaken), Err)
+        self.failed.map_or(Ok(self.answer), Err)
     }
 }
 
 impl NotApplied {
-    fn of(object: &str, error: &kube::Error) -> Self {
+    fn of(object: &str, error: &ApplyError) -> Self {
+        match error {
+            ApplyError::Call(error) => Self::of_call(object, error),
+            ApplyError::Foreign => {
+                Self { failure: ApplyFailure::foreign(object), retry_after: None, not_leader: false }
+            }
+        }
+    }
+
+    fn of_call(object: &str, error: &kube::Error) -> Self {
         let not_leader =
             matches!(error, kube::Error::Service(inner) if inner.downcast_ref::<NotLeader>().is_some());
         let failure = match error {
@@ -184,14 +222,14 @@ pub(crate) fn as_ours() -> PatchParams {
 
 /// Applies one object. Of the answer no more is asked for than is kept: most of it is what was sent, and the apiserver
 /// would have to write it and we to read it.
-async fn send<O>(api: &Api<O>, name: &str, object: &O) -> kube::Result<O>
+async fn send<O>(api: &Api<O>, name: &str, object: &O, params: &PatchParams) -> kube::Result<O>
 where
     O: Object + Clone + Debug + Serialize + DeserializeOwned,
 {
     let patch = Patch::Apply(object);
     match O::OF_METADATA {
-        Some(read) => api.patch_metadata(name, &as_ours(), &patch).await.map(|answer| read(answer.metadata)),
-        None => api.patch(name, &as_ours(), &patch).await,
+        Some(read) => api.patch_metadata(name, params, &patch).await.map(|answer| read(answer.metadata)),
+        None => api.patch(name, params, &patch).await,
     }
 }
 

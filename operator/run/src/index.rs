@@ -26,6 +26,7 @@ use operator_plan::Children;
 
 use crate::scale::Key;
 
+pub(crate) use flight::Answer;
 use flight::Flights;
 pub(crate) use object::{Kind, Object, Slots};
 pub(crate) use relist::Relist;
@@ -225,6 +226,11 @@ impl Index {
     /// Objects of a deployment, by kind and name.
     pub(crate) fn owned(&self, key: &Key) -> BTreeMap<(Kind, String), Live> {
         self.lock().entries.get(key).map(|entry| entry.owned.clone()).unwrap_or_default()
+    }
+
+    /// Is this object known to be of the deployment?
+    pub(crate) fn has(&self, key: &Key, object: &(Kind, String)) -> bool {
+        self.lock().entries.get(key).is_some_and(|entry| entry.owned.contains_key(object))
     }
 
     /// Has exactly this been applied, and has nobody touched it since?

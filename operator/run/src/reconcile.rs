@@ -17,7 +17,7 @@ use crate::agenda::Turn;
 use crate::apply::Applier;
 use crate::error::{ReconcileError, causes, is_end};
 use crate::fetch::{FetchError, Fetcher, Found};
-use crate::index::{Index, Seen};
+use crate::index::{Answer, Index, Seen};
 use crate::lease::Leadership;
 use crate::metric::Step;
 use crate::report::Reporting;
@@ -53,8 +53,8 @@ struct Decided {
 
 /// A status that stands.
 struct Told {
-    /// Somebody else wrote it meanwhile.
-    overtaken: bool,
+    /// Whether somebody else wrote it meanwhile.
+    answer: Answer,
     /// How long until time alone would change it.
     look_again: Option<Duration>,
 }
@@ -108,9 +108,10 @@ impl Reconciler {
         }
         // Status (pure, after a reading of the queue), report (calls: a patch when it changed, Events).
         let told = self.report(key, &deployment, decided.outcome.as_ref(), applied.as_ref().err()).await?;
-        let overtaken = applied? || told.overtaken;
-        let settled = || Turn::Settled(told.look_again.map(|after| Instant::now() + after));
-        Ok(if overtaken { Turn::Overtaken } else { settled() })
+        Ok(match applied?.max(told.answer) {
+            Answer::Overtaken => Turn::Overtaken,
+            Answer::Newest => Turn::Settled(told.look_again.map(|after| Instant::now() + after)),
+        })
     }
 
     async fn fetch(&self, deployment: &SmallestDeployment) -> Result<Found, FetchError> {
@@ -163,9 +164,9 @@ impl Reconciler {
         deployment: &SmallestDeployment,
         is_valid: bool,
         desired: Desired,
-    ) -> Result<bool, ReconcileError> {
+    ) -> Result<Answer, ReconcileError> {
         if !is_valid {
-            return Ok(false);
+            return Ok(Answer::Newest);
         }
         let _step = Step::start("apply");
         let uid = deployment.uid().unwrap_or_default();
@@ -208,7 +209,7 @@ impl Reconciler {
         match self.reporting.report(deployment, after).await {
             Err(error) if is_end(&error.0) => Err(ReconcileError::Ended),
             Err(error) => Err(ReconcileError::Report(error)),
-            Ok(overtaken) => Ok(Told { overtaken, look_again }),
+            Ok(answer) => Ok(Told { answer, look_again }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Status → the cluster, when it changed; and the Events that the change is worth.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crds::{SmallestDeployment, SmallestDeploymentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -10,9 +11,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _, ResourceExt as _};
 use operator_plan::Note;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::apply::{FIELD_MANAGER, as_ours};
-use crate::index::{Index, Seen};
+use crate::error::{causes, reason};
+use crate::index::{Answer, Index, Seen};
 use crate::scale::Key;
 
 /// Longest message of an Event, bytes (events.k8s.io/v1 allows no more).
@@ -24,6 +27,9 @@ const ACTION: &str = "Reconcile";
 /// recorder remembers each for six minutes, some kilobytes, and thousands come when many deployments are made at once.
 const REMEMBERED: usize = 256;
 
+/// Lost Events are warned of this often at most: where a right is missing, all of them are lost.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+
 /// Writes statuses and Events.
 pub(crate) struct Reporting {
     client: Client,
@@ -31,6 +37,16 @@ pub(crate) struct Reporting {
     reporter: Reporter,
     /// With how many Events it was given.
     recorder: Mutex<(Recorder, usize)>,
+    losses: Mutex<Losses>,
+}
+
+/// Events that could not be published.
+#[derive(Debug, Default)]
+struct Losses {
+    /// Those that nobody was warned of yet.
+    untold: u64,
+    /// When somebody was last.
+    told: Option<Instant>,
 }
 
 /// The status could not be written.
@@ -43,7 +59,7 @@ impl Reporting {
     pub(crate) fn new(client: Client, index: Index, pod: &str) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(pod.to_owned()) };
         let recorder = Recorder::new(client.clone(), reporter.clone());
-        Self { client, index, reporter, recorder: Mutex::new((recorder, 0)) }
+        Self { client, index, reporter, recorder: Mutex::new((recorder, 0)), losses: Mutex::default() }
     }
 
     fn recorder(&self) -> Recorder {
@@ -55,22 +71,21 @@ impl Reporting {
         recorder.0.clone()
     }
 
-    /// Writes the status if it is another than before, and the Events of the change. True when somebody else wrote it
-    /// meanwhile.
+    /// Writes the status if it is another than before, and the Events of the change.
     pub(crate) async fn report(
         &self,
         deployment: &SmallestDeployment,
         status: SmallestDeploymentStatus,
-    ) -> Result<bool, ReportError> {
+    ) -> Result<Answer, ReportError> {
         if deployment.status.as_ref() == Some(&status) {
-            return Ok(false);
+            return Ok(Answer::Newest);
         }
         let notes = operator_plan::notes(deployment.status.as_ref(), &status);
-        let overtaken = self.patch(deployment, &status).await.map_err(ReportError)?;
+        let answer = self.patch(deployment, &status).await.map_err(ReportError)?;
         for note in notes {
             self.publish(deployment, note).await;
         }
-        Ok(overtaken)
+        Ok(answer)
     }
 
     /// Says of a resource that cannot be read why that is so. What runs goes on running.
@@ -100,7 +115,7 @@ impl Reporting {
         &self,
         deployment: &SmallestDeployment,
         status: &SmallestDeploymentStatus,
-    ) -> kube::Result<bool> {
+    ) -> kube::Result<Answer> {
         let namespace = deployment.namespace().unwrap_or_default();
         let api: Api<SmallestDeployment> = Api::namespaced(self.client.clone(), &namespace);
         let body = json!({
@@ -126,8 +141,35 @@ impl Reporting {
             secondary: None,
         };
         if let Err(error) = self.recorder().publish(&event, &deployment.object_ref(&())).await {
-            tracing::debug!(error = crate::error::causes(&error), "failed to publish an Event");
+            self.lost(&error);
         }
+    }
+
+    /// Counts a lost Event, and warns of it when the last warning is old enough.
+    fn lost(&self, error: &kube::Error) {
+        let reason = reason(error);
+        // Another replica leads: it publishes what there is to tell.
+        if reason == "NotLeader" {
+            return;
+        }
+        metrics::counter!("operator_events_failed_total", "reason" => reason).increment(1);
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(events) = losses.count(Instant::now()) {
+            drop(losses);
+            tracing::warn!(events, reason, error = causes(error), "failed to publish Events");
+        }
+    }
+}
+
+impl Losses {
+    /// Counts one more; how many there were since the last warning, when another one is due.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|told| now - told < WARN_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -156,4 +198,19 @@ fn cut(mut message: String) -> String {
     let end = (0..=MAX_NOTE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
     message.truncate(end.unwrap_or(0));
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_events_are_warned_of_once_in_a_while_and_none_is_forgotten() {
+        let (mut losses, start) = (Losses::default(), Instant::now());
+        for (seconds, expected) in
+            [(0, Some(1)), (1, None), (59, None), (60, Some(3)), (119, None), (240, Some(2))]
+        {
+            assert_eq!(losses.count(start + Duration::from_secs(seconds)), expected, "after {seconds} s");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! nobody has anything to do.
 
 mod apiserver;
+mod foreign;
 mod handover;
 mod lease;
 mod monitors;

@@ -12,6 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model_source::{Checksum, ModelError, ModelSource};
 
+/// Recordings to work on at once when nobody says how many.
+const BATCH_SLOTS: u16 = 8;
+
 /// The worker of Smallest's self-hosted speech platform.
 #[derive(Debug, Parser)]
 #[command(name = "smallest-worker", version)]
@@ -81,9 +84,9 @@ pub struct AsrArgs {
     /// Live streams to hold at once: a number, or `auto` for what this machine does in time
     #[arg(long, env = "SLOTS", default_value = "auto")]
     pub slots: SlotCount,
-    /// Recordings to work on at once
-    #[arg(long, env = "BATCH_SLOTS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=512))]
-    pub batch_slots: u16,
+    /// Recordings to work on at once; 8 when not given, fewer where the engine has no slots for them
+    #[arg(long, env = "BATCH_SLOTS", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub batch_slots: Option<u16>,
     /// Seconds of audio of all recordings claimed at once
     #[arg(long, env = "BATCH_AUDIO_SECONDS", default_value_t = 7_200)]
     pub batch_audio_seconds: u64,
@@ -217,6 +220,11 @@ impl AsrArgs {
     /// Address of `/metrics`.
     pub fn metrics_address(&self, component: Component) -> SocketAddr {
         SocketAddr::new(self.host, self.metrics_port.unwrap_or(component.ports().1))
+    }
+
+    /// Recordings to work on at once, if the engine has slots for them.
+    pub fn wanted_jobs(&self) -> usize {
+        usize::from(self.batch_slots.unwrap_or(BATCH_SLOTS))
     }
 
     /// Longest drain.

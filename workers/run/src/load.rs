@@ -117,6 +117,13 @@ async fn once(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<Lo
     });
     let (engine, measured) = load.await.map_err(|_panic| LoadError::Panicked)??;
     let loaded = Loaded { model_sha256, ..share(args, engine, measured) };
+    if let Some(asked) = args.batch_slots.filter(|asked| usize::from(*asked) > loaded.jobs) {
+        tracing::warn!(
+            asked,
+            jobs = loaded.jobs,
+            "BATCH_SLOTS (batch.maxSize) is more than the engine has slots for: raise SLOTS (slots), or lower it"
+        );
+    }
     tracing::info!(
         model = loaded.engine.info().model,
         device = loaded.engine.info().device,
@@ -135,7 +142,7 @@ async fn once(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<Lo
 /// Divides the engine's slots between live streams and recordings.
 fn share(args: &AsrArgs, engine: Box<dyn Engine>, measured: Measured) -> Loaded {
     let slots = engine.info().max_slots;
-    let jobs = usize::from(args.batch_slots).min(slots / 4).max(1);
+    let jobs = jobs(args.wanted_jobs(), slots);
     let streams = match args.slots {
         SlotCount::Exactly(n) => n.min(slots - jobs),
         SlotCount::Auto => (slots - jobs).min(measured.capacity()),
@@ -144,11 +151,16 @@ fn share(args: &AsrArgs, engine: Box<dyn Engine>, measured: Measured) -> Loaded 
     Loaded { engine, streams: streams.max(1), jobs, job_chunks, model_sha256: None }
 }
 
+/// Recordings to hold in an engine of so many slots: a quarter of them at most.
+fn jobs(wanted: usize, slots: usize) -> usize {
+    wanted.min(slots / 4).max(1)
+}
+
 /// Slots that the engine must have, when that is not its own choice.
 fn engine_slots(args: &AsrArgs) -> Option<usize> {
     match args.slots {
         // Recordings get a quarter at most, so a few streams still leave room for one.
-        SlotCount::Exactly(n) => Some(n + usize::from(args.batch_slots).min(n.div_ceil(3)).max(1)),
+        SlotCount::Exactly(n) => Some(n + args.wanted_jobs().min(n.div_ceil(3)).max(1)),
         SlotCount::Auto => None,
     }
 }
@@ -259,7 +271,29 @@ async fn fetch(args: &AsrArgs, readiness: &watch::Sender<Readiness>) -> Result<F
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::config::Cli;
+
+    #[test]
+    fn recordings_get_what_is_asked_for_within_a_part_of_the_slots() {
+        for (asked, slots, expected) in [
+            (None, "64", 8),
+            (Some("4"), "64", 4),
+            (Some("512"), "64", 21),
+            (None, "3", 1),
+            (Some("16"), "1", 1),
+            (None, "auto", 8),
+            (Some("512"), "auto", AUTO_FAKE / 4),
+        ] {
+            let flags = ["smallest-worker", "asr", "--slots", slots].into_iter();
+            let flags = flags.chain(asked.into_iter().flat_map(|asked| ["--batch-slots", asked]));
+            let (_, args) = Cli::parse_from(flags).command.parts();
+            let slots_of_engine = engine_slots(&args).unwrap_or(AUTO_FAKE);
+            assert_eq!(jobs(args.wanted_jobs(), slots_of_engine), expected, "{asked:?} of {slots}");
+        }
+    }
 
     #[test]
     fn what_failed_stays_said_while_it_is_tried_again() {

@@ -5,7 +5,8 @@
 //! replicas 0, minReplicas raised ──▶ minReplicas
 //! minReplicas 0, nothing waits, nothing runs for idleSeconds ──▶ 0
 //! ```
-//! What is not known is never taken for idle: an unreadable queue scales nothing down.
+//! What is not known is never taken for idle: an unreadable queue scales nothing down, and neither does one where nobody
+//! is registered though pods have started.
 
 use crate::component::ComponentKind;
 use crate::reading::{ComponentReading, QueueView};
@@ -22,6 +23,8 @@ pub struct Facts<'a> {
     pub idle_seconds: u32,
     /// Replicas asked for now.
     pub replicas: u32,
+    /// Its pods that have started.
+    pub started: u32,
     /// Its queue.
     pub view: &'a QueueView,
     /// Since when nothing waited and nothing ran, as the last decision had it; Unix milliseconds.
@@ -60,7 +63,7 @@ pub enum Step {
 
 /// Decides about one component.
 pub fn decide(facts: &Facts<'_>) -> Decision {
-    let Facts { kind, bounds, idle_seconds, replicas, view, idle_since_ms, now_ms } = *facts;
+    let Facts { kind, bounds, idle_seconds, replicas, started, view, idle_since_ms, now_ms } = *facts;
     let stay = Decision { idle_since_ms: None, step: Step::Stay };
     let to = |replicas, inputs| Decision { idle_since_ms: None, step: Step::ScaleTo { replicas, inputs } };
     if replicas == 0 && bounds.min_replicas > 0 {
@@ -68,11 +71,11 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     }
     let QueueView::Read(reading) = view else { return stay };
     // A gateway has no queue in which its first request could wait: it never goes to zero.
-    let Some(reading) = reading.component(kind) else { return stay };
+    let Some(component) = reading.component(kind) else { return stay };
     if replicas == 0 {
-        return if reading.queue_depth() > 0 { to(1, waiting(reading)) } else { stay };
+        return if component.queue_depth() > 0 { to(1, waiting(component)) } else { stay };
     }
-    if bounds.min_replicas > 0 || is_active(reading) {
+    if bounds.min_replicas > 0 || !reading.is_idle(kind, started) {
         return stay;
     }
     let since = idle_since_ms.unwrap_or(now_ms);
@@ -81,11 +84,6 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         return to(0, format!("idleSeconds={idle_seconds}{}", bounds.said()));
     }
     Decision { idle_since_ms: Some(since), step: Step::DecideAgain { at_ms } }
-}
-
-/// Something waits, or a worker holds something.
-fn is_active(reading: &ComponentReading) -> bool {
-    reading.queue_depth() + reading.active_requests() + reading.active_streams() > 0
 }
 
 fn waiting(reading: &ComponentReading) -> String {
@@ -119,8 +117,8 @@ mod tests {
         view: &QueueView,
         (idle_since_ms, now_ms): (Option<u64>, u64),
     ) -> Decision {
-        let (kind, idle_seconds) = (ComponentKind::Asr, 60);
-        decide(&Facts { kind, bounds, idle_seconds, replicas, view, idle_since_ms, now_ms })
+        let (kind, idle_seconds, started) = (ComponentKind::Asr, 60, 0);
+        decide(&Facts { kind, bounds, idle_seconds, replicas, started, view, idle_since_ms, now_ms })
     }
 
     fn to(replicas: u32, inputs: &str) -> Decision {
@@ -195,10 +193,32 @@ mod tests {
             bounds: &bounds,
             idle_seconds: 60,
             replicas: 1,
+            started: 1,
             view: &view,
             idle_since_ms: Some(0),
             now_ms: u64::MAX / 2,
         };
         assert_eq!(decide(&facts), STAY);
+    }
+    #[test]
+    fn pods_of_whom_nobody_is_registered_are_not_idle() {
+        let bounds = bounds(0);
+        for (name, started, view, expected) in [
+            ("none has started", 0, read(waits(0, 0)), to(0, "idleSeconds=60")),
+            ("Redis came back empty", 2, read(waits(0, 0)), STAY),
+            ("one is back", 2, read(at_work(&[worker("a", 0)])), to(0, "idleSeconds=60")),
+        ] {
+            let facts = Facts {
+                kind: ComponentKind::Asr,
+                bounds: &bounds,
+                idle_seconds: 60,
+                replicas: 2,
+                started,
+                view: &view,
+                idle_since_ms: Some(0),
+                now_ms: 60_000,
+            };
+            assert_eq!(decide(&facts), expected, "{name}");
+        }
     }
 }

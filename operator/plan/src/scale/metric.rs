@@ -1,4 +1,5 @@
-//! The external metrics: [`Reading`] × component × name → a number, or why there is none. Never zero for "unknown".
+//! The external metrics: [`Reading`] × component × name → a number, or why there is none. Never zero for "unknown":
+//! what pods hold is not known while none of those that have started is registered, such as after a restart of Redis.
 
 use std::fmt;
 
@@ -83,19 +84,34 @@ impl Metric {
         }
     }
 
-    /// Its value in thousandths, as Kubernetes' quantities can carry it exactly.
-    pub fn milli(self, view: &QueueView, kind: ComponentKind) -> Result<u64, Unknown> {
+    /// Its value in thousandths, as Kubernetes' quantities can carry it exactly. `started` are the component's pods that
+    /// have started: while there are none, nothing is in work.
+    pub fn milli(self, view: &QueueView, kind: ComponentKind, started: u32) -> Result<u64, Unknown> {
         if !self.is_of(kind) {
             let message = format!("{self} is not measured for this component");
             return Err(Unknown { reason: "NotMeasured", message });
         }
         match view {
+            QueueView::Read(reading) if self.counts_work() && reading.is_silent(kind, started) => {
+                let message = format!("{started} of its pods have started, and none of them is registered");
+                Err(Unknown { reason: "NobodyRegistered", message })
+            }
             QueueView::Read(reading) => self.of_reading(reading, kind),
             QueueView::NotRead => Err(Unknown {
                 reason: "NotRead",
                 message: "the queue of this deployment has not been read yet".to_owned(),
             }),
             QueueView::Unavailable { reason, message } => Err(Unknown { reason, message: message.clone() }),
+        }
+    }
+
+    /// It is made from what gateways or workers say that they hold.
+    fn counts_work(self) -> bool {
+        match self {
+            Self::ActiveRequests | Self::ActiveStreams | Self::Load | Self::Utilization => true,
+            Self::BatchQueueDepth | Self::StreamQueueDepth | Self::QueueDepth | Self::OldestWaitSeconds => {
+                false
+            }
         }
     }
 
@@ -170,7 +186,7 @@ mod tests {
 
     fn of(metric: Metric, asr: ComponentReading) -> Result<u64, &'static str> {
         let view = QueueView::Read(Reading { asr, ..Reading::default() });
-        metric.milli(&view, ComponentKind::Asr).map_err(|unknown| unknown.reason)
+        metric.milli(&view, ComponentKind::Asr, 0).map_err(|unknown| unknown.reason)
     }
 
     #[test]
@@ -213,7 +229,7 @@ mod tests {
             ),
         ] {
             for metric in Metric::ALL {
-                let unknown = metric.milli(&view, ComponentKind::Asr).unwrap_err();
+                let unknown = metric.milli(&view, ComponentKind::Asr, 0).unwrap_err();
                 assert_eq!(unknown.reason, reason, "{metric}");
             }
         }
@@ -244,10 +260,34 @@ mod tests {
         };
         let view = QueueView::Read(Reading { gateways: vec![gateway], ..Reading::default() });
         let of =
-            |metric: Metric| metric.milli(&view, ComponentKind::Gateway).map_err(|unknown| unknown.reason);
+            |metric: Metric| metric.milli(&view, ComponentKind::Gateway, 1).map_err(|unknown| unknown.reason);
         assert_eq!(of(Metric::ActiveRequests), Ok(2_000));
         assert_eq!(of(Metric::ActiveStreams), Ok(3_000));
         assert_eq!(of(Metric::Load), Ok(5_000));
         assert_eq!(of(Metric::QueueDepth), Err("NotMeasured"));
+    }
+    #[test]
+    fn what_nobody_who_started_tells_is_unknown() {
+        use ComponentKind::{Asr, Gateway};
+        let silent = Err("NobodyRegistered");
+        let waiting = || QueueView::Read(Reading { asr: waits(2, 1), ..Reading::default() });
+        let serving = || QueueView::Read(Reading { asr: at_work(&[worker("a", 4)]), ..Reading::default() });
+        for (name, view, kind, started, metric, expected) in [
+            ("from zero", waiting(), Asr, 0, Metric::Load, Ok(3_000)),
+            ("from zero, streams", waiting(), Asr, 0, Metric::ActiveStreams, Ok(0)),
+            ("Redis came back empty", waiting(), Asr, 2, Metric::Load, silent),
+            ("requests", waiting(), Asr, 2, Metric::ActiveRequests, silent),
+            ("streams", waiting(), Asr, 2, Metric::ActiveStreams, silent),
+            ("how full", waiting(), Asr, 2, Metric::Utilization, silent),
+            ("what waits is known", waiting(), Asr, 2, Metric::QueueDepth, Ok(3_000)),
+            ("recordings wait", waiting(), Asr, 2, Metric::BatchQueueDepth, Ok(2_000)),
+            ("one is back", serving(), Asr, 2, Metric::Load, Ok(4_000)),
+            ("no gateway runs", serving(), Gateway, 0, Metric::Load, Ok(0)),
+            ("gateways are silent", serving(), Gateway, 1, Metric::Load, silent),
+            ("their requests", serving(), Gateway, 1, Metric::ActiveRequests, silent),
+        ] {
+            let value = metric.milli(&view, kind, started).map_err(|unknown| unknown.reason);
+            assert_eq!(value, expected, "{name}");
+        }
     }
 }

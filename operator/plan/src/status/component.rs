@@ -60,15 +60,19 @@ impl Scene<'_> {
         self.found.outcome.ok()?.bounds(kind)
     }
 
-    /// It may have no replicas now.
+    /// It may have no replicas now. A gateway never: nobody would wake it, whatever an older schema let pass.
     pub(super) fn may_sleep(&self, kind: ComponentKind) -> bool {
+        if kind == ComponentKind::Gateway {
+            return false;
+        }
         let fewest = self.bounds(kind).map(|bounds| bounds.min_replicas);
         fewest.or(self.scaling(kind).map(|scaling| scaling.min_replicas)) == Some(0)
     }
 
     /// It may have no replicas at times.
     pub(super) fn sleeps_at_times(&self, kind: ComponentKind) -> bool {
-        self.scaling(kind).is_some_and(|scaling| {
+        let scaling = self.scaling(kind).filter(|_| kind != ComponentKind::Gateway);
+        scaling.is_some_and(|scaling| {
             scaling.min_replicas == 0 || scaling.schedules.iter().any(|schedule| schedule.min_replicas == 0)
         })
     }

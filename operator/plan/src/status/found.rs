@@ -66,8 +66,10 @@ pub enum ApplyFailureKind {
     AdmissionDenied,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// Another manager or owner holds the object or one of its fields.
-    Conflict,
+    /// An object of this name was there before, and is somebody else's.
+    Foreign,
+    /// Somebody else wrote at the same moment.
+    Overtaken,
     /// The apiserver takes the object for invalid.
     Invalid,
     /// The cluster lacks the namespace or the kind of object.
@@ -99,12 +101,18 @@ impl ApplyFailure {
             }
             401 | 403 => ApplyFailureKind::Forbidden,
             404 => ApplyFailureKind::NotFound,
-            409 => ApplyFailureKind::Conflict,
+            409 => ApplyFailureKind::Overtaken,
             400 | 413 | 415 | 422 => ApplyFailureKind::Invalid,
             _ if matches!(reason, "Invalid" | "BadRequest") => ApplyFailureKind::Invalid,
             _ => ApplyFailureKind::Unavailable,
         };
         Self { kind, object: object.into(), message: message.to_owned() }
+    }
+
+    /// An object of this name was there before the resource, and is not the resource's.
+    pub fn foreign(object: impl Into<String>) -> Self {
+        let message = "one of this name was there before and is not this resource's".to_owned();
+        Self { kind: ApplyFailureKind::Foreign, object: object.into(), message }
     }
 
     /// The apiserver did not answer at all.
@@ -119,11 +127,17 @@ impl ApplyFailure {
             ApplyFailureKind::QuotaExceeded => "QuotaExceeded",
             ApplyFailureKind::AdmissionDenied => "AdmissionDenied",
             ApplyFailureKind::NamespaceTerminating => "NamespaceTerminating",
-            ApplyFailureKind::Conflict => "ApplyConflict",
+            ApplyFailureKind::Foreign => "ApplyConflict",
+            ApplyFailureKind::Overtaken => "ApplyOvertaken",
             ApplyFailureKind::Invalid => "ApplyInvalid",
             ApplyFailureKind::NotFound => "ApplyNotFound",
             ApplyFailureKind::Unavailable => "ApiUnavailable",
         }
+    }
+
+    /// Another attempt is likely to succeed, and nobody needs to do anything.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self.kind, ApplyFailureKind::Unavailable | ApplyFailureKind::Overtaken)
     }
 
     /// What people can do about it.
@@ -135,12 +149,13 @@ impl ApplyFailure {
                 "a policy of the cluster refuses it: change the spec or the policy"
             }
             ApplyFailureKind::NamespaceTerminating => "the namespace is being deleted",
-            ApplyFailureKind::Conflict => {
-                "somebody else manages this object: rename one of the two, or delete it"
+            ApplyFailureKind::Foreign => {
+                "give the resource another name, delete that object, or hand it over with the labels \
+                 app.kubernetes.io/managed-by=smallest-operator and app.kubernetes.io/instance=NAME of the resource"
             }
             ApplyFailureKind::Invalid => "change the field that is named",
             ApplyFailureKind::NotFound => "create the namespace, or install the kind of object",
-            ApplyFailureKind::Unavailable => "it is tried again",
+            ApplyFailureKind::Unavailable | ApplyFailureKind::Overtaken => "it is tried again",
         }
     }
 }

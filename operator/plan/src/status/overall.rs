@@ -8,7 +8,7 @@
 
 use super::component::Part;
 use super::fault;
-use super::found::{ApplyFailureKind, Found};
+use super::found::Found;
 use super::reason;
 use super::text::piece;
 use super::trouble::{Trouble, Truth, Verdict};
@@ -178,7 +178,7 @@ impl Whole<'_> {
             return Some(Stall { reason: invalid.reason().to_owned(), message: invalid.to_string() });
         }
         if let Err(failure) = self.found.applied
-            && failure.kind != ApplyFailureKind::Unavailable
+            && !failure.is_transient()
         {
             let message = format!(
                 "failed to apply {}: {}; {}",

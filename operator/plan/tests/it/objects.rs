@@ -44,7 +44,7 @@ fn documents(case: &str) -> Documents {
 
 /// What the operator of a case knows of its cluster. The tag of the images does not move with the version.
 pub(crate) fn place(case: &str) -> ClusterPlace {
-    let image = |name: &str| format!("smallestinc/{name}:test");
+    let image = |name: &str| format!("quay.io/smallestinc/{name}:test");
     let images = ImageSet {
         gateway: image("self-hosted-api-server"),
         worker: image("lightning-asr"),

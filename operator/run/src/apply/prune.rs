@@ -41,7 +41,7 @@ impl Applier {
         for ((kind, name), live) in surplus {
             self.delete(key, *kind, (name, live))
                 .await
-                .map_err(|error| NotApplied::of(&describe(*kind, name), &error))?;
+                .map_err(|error| NotApplied::of_call(&describe(*kind, name), &error))?;
             tracing::info!(deployment = %key, object = describe(*kind, name), "deleted: the plan has it no more");
         }
         Ok(())

@@ -30,7 +30,7 @@ impl Round<'_> {
             let now = live.iter().find(|live| live.name_any() == name);
             let Some(replicas) = now.and_then(|live| live.spec.as_ref()?.replicas) else { continue };
             if let Err(error) = self.hold(&name, replicas).await {
-                self.fail(&describe(Kind::Deployment, &name), &error);
+                self.fail(&describe(Kind::Deployment, &name), &error.into());
             }
         }
     }

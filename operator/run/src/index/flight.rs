@@ -9,6 +9,16 @@ use std::collections::BTreeMap;
 use super::{Index, Kind, Object, Seen, version};
 use crate::scale::Key;
 
+/// Whether the answer to a write is the newest that is known of what was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Answer {
+    /// Nobody has told anything newer.
+    #[default]
+    Newest,
+    /// A watch told something newer meanwhile: whoever wrote looks again.
+    Overtaken,
+}
+
 /// What of one deployment is being written, and the newest version that a watch told meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
@@ -61,24 +71,30 @@ impl Index {
     }
 }
 
+impl Answer {
+    fn from_versions(covered: Option<u64>, told: Option<u64>) -> Self {
+        if told > covered { Self::Overtaken } else { Self::Newest }
+    }
+}
+
 impl Applying<'_> {
-    /// The answer, to what has this fingerprint. True when a watch told something newer meanwhile.
-    pub(crate) fn answered<O: Object>(self, answer: O, hash: u64) -> bool {
+    /// The answer, to what has this fingerprint.
+    pub(crate) fn answered<O: Object>(self, answer: O, hash: u64) -> Answer {
         let covered = version(answer.meta());
         let mut inner = self.index.lock();
         inner.put(answer, Some(hash));
         let told = inner.entries.get(self.key).and_then(|entry| entry.flights.objects.get(&self.object));
-        told.copied().flatten() > covered
+        Answer::from_versions(covered, told.copied().flatten())
     }
 }
 
 impl Reporting<'_> {
-    /// The answer. True when a watch told something newer meanwhile.
-    pub(crate) fn answered(self, answer: Seen) -> bool {
+    /// The answer.
+    pub(crate) fn answered(self, answer: Seen) -> Answer {
         let covered = version(answer.metadata());
         self.index.put_resource(answer);
         let known = self.index.resource(self.key);
-        known.is_some_and(|known| version(known.metadata()) > covered)
+        Answer::from_versions(covered, known.and_then(|known| version(known.metadata())))
     }
 }
 

@@ -75,7 +75,7 @@ fn secret(name: &str, version: &str) -> ObjectMeta {
 }
 
 /// An object is applied, and this is the answer. True when the watch told something newer meanwhile.
-fn answered<O: Object>(index: &Index, answer: O) -> bool {
+fn answered<O: Object>(index: &Index, answer: O) -> Answer {
     let (key, name) = Index::id(answer.meta()).expect("an object of ours");
     index.applying(&key, (O::KIND.expect("a kind"), name)).answered(answer, 7)
 }
@@ -242,12 +242,13 @@ fn news_of_what_is_being_applied_waits_for_the_answer() {
     let flight = index.applying(&key, object.clone());
     assert_eq!(index.put(config_map("10", "ours")), None, "the watch is faster than the answer");
     assert_eq!(index.put(deployment("11", 0)), Some(key.clone()), "this one is not being applied");
-    assert!(!flight.answered(config_map("10", "ours"), 7), "it was our own write");
+    assert_eq!(flight.answered(config_map("10", "ours"), 7), Answer::Newest, "it was our own write");
     assert!(index.is_current(&key, &object, 7));
 
     let flight = index.applying(&key, object.clone());
     assert_eq!(index.put(config_map("13", "theirs")), None);
-    assert!(flight.answered(config_map("12", "ours"), 7), "somebody wrote it after us");
+    let answer = flight.answered(config_map("12", "ours"), 7);
+    assert_eq!(answer, Answer::Overtaken, "somebody wrote it after us");
     assert!(!index.is_current(&key, &object, 7), "and it will be applied again");
     assert_eq!(index.put(config_map("14", "ours")), Some(key.clone()), "nothing waits any more");
 
@@ -270,11 +271,12 @@ fn news_of_a_status_that_is_being_written_waits_for_the_answer() {
         None,
         "the watch is faster than the answer"
     );
-    assert!(!flight.answered(resource(1, "11", &status(1))));
+    assert_eq!(flight.answered(resource(1, "11", &status(1))), Answer::Newest);
 
     let flight = index.reporting(&key);
     assert_eq!(index.put_resource(resource(1, "13", &status(3))), None);
-    assert!(flight.answered(resource(1, "12", &status(2))), "somebody wrote it after us");
+    let answer = flight.answered(resource(1, "12", &status(2)));
+    assert_eq!(answer, Answer::Overtaken, "somebody wrote it after us");
 
     let flight = index.reporting(&key);
     assert_eq!(index.put_resource(resource(2, "14", &status(3))), Some(key.clone()), "a spec is never ours");

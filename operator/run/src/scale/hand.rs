@@ -160,9 +160,7 @@ impl Hand {
     /// Nobody may have queued anything since the decision; what is not known counts as busy.
     async fn is_busy(&self, key: &Key, kind: ComponentKind) -> bool {
         let QueueView::Read(reading) = self.queues.read(key).await else { return true };
-        reading.component(kind).is_none_or(|component| {
-            component.queue_depth() + component.active_streams() + component.active_requests() > 0
-        })
+        !reading.is_idle(kind, self.queues.started(key, kind))
     }
 
     /// How long the first work had waited when it was seen, seconds.

@@ -3,7 +3,7 @@
 //! In: [`QueueTarget`]s. Out: [`QueueView`]s, and the keys of deployments whose view changed. Each deployment has a task
 //! of its own (`watcher`) that is woken by its Redis; whoever wants a number of this very moment asks with `read`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct QueueTarget {
     /// False while it is known that Redis does not run (no ready pod of its StatefulSet): then nothing is dialled, and
     /// the first `true` after that is dialled at once. An external Redis is always up.
     pub(crate) up: bool,
+    /// Pods that have started, by component: those of a component of whom nobody is registered hold what nobody knows.
+    pub(crate) started: BTreeMap<ComponentKind, u32>,
 }
 
 /// The queues of all deployments. Clones share them.
@@ -95,6 +97,8 @@ struct State {
     observer: Option<Arc<RedisObserver>>,
     /// Questions in a row that nobody answered.
     missed: u32,
+    /// Pods that have started, by component.
+    started: BTreeMap<ComponentKind, u32>,
 }
 
 impl Queues {
@@ -107,10 +111,15 @@ impl Queues {
     }
 
     /// Tells where a deployment's queue is; `None` when the deployment is gone. The same again changes nothing.
-    pub(crate) fn set(&self, key: &Key, target: Option<QueueTarget>) {
+    pub(crate) fn set(&self, key: &Key, mut target: Option<QueueTarget>) {
+        // Pods come and go; the queue stays where it is.
+        let started = target.as_mut().map(|target| std::mem::take(&mut target.started)).unwrap_or_default();
         let mut all = self.shared.lock();
         let before = all.get(key);
         if before.map(|watched| &watched.target) == target.as_ref() {
+            if let Some(before) = before {
+                before.lock().started = started;
+            }
             return;
         }
         if let Some(before) = before {
@@ -124,6 +133,7 @@ impl Queues {
         };
         let watched = Arc::new(Watched::new(key, target, told));
         watched.pace.send_replace(pace);
+        watched.lock().started = started;
         all.insert(key.clone(), watched.clone());
         drop(all);
         if watched.target.up {
@@ -168,6 +178,12 @@ impl Queues {
     /// The queue as it was last seen.
     pub(crate) fn last(&self, key: &Key) -> QueueView {
         self.shared.lock().get(key).map(|watched| watched.lock().view.clone()).unwrap_or_default()
+    }
+
+    /// Pods of a component that have started.
+    pub(super) fn started(&self, key: &Key, kind: ComponentKind) -> u32 {
+        let all = self.shared.lock();
+        all.get(key).and_then(|watched| watched.lock().started.get(&kind).copied()).unwrap_or(0)
     }
 
     /// Deployments of a namespace and the components that have a queue.

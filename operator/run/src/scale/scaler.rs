@@ -184,7 +184,8 @@ impl Scaler {
             if scaled.under_way {
                 return;
             }
-            let turn = scaled.turn(&view, (self.epoch, Instant::now()), role);
+            let started = |kind| self.queues.started(key, kind);
+            let turn = scaled.turn((&view, &started), (self.epoch, Instant::now()), role);
             scaled.under_way = !turn.moves.is_empty();
             turn
         };
@@ -247,8 +248,13 @@ impl ScaleTarget {
 }
 
 impl Scaled {
-    /// Decides about every component.
-    fn turn(&mut self, view: &QueueView, (epoch, now): (Instant, Instant), role: Role) -> Turn {
+    /// Decides about every component, by what is in the queue and how many pods have started.
+    fn turn(
+        &mut self,
+        (view, started): (&QueueView, &dyn Fn(ComponentKind) -> u32),
+        (epoch, now): (Instant, Instant),
+        role: Role,
+    ) -> Turn {
         let mut turn = Turn::default();
         if let Some(pause) =
             self.retry_at.map(|at| at.saturating_duration_since(now)).filter(|p| !p.is_zero())
@@ -263,6 +269,7 @@ impl Scaled {
                 bounds: &component.bounds,
                 idle_seconds: component.idle_seconds,
                 replicas,
+                started: started(component.kind),
                 view,
                 idle_since_ms: self.idle_since_ms.get(&component.kind).copied(),
                 now_ms: (now - epoch).as_millis() as u64,

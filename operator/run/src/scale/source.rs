@@ -82,7 +82,8 @@ impl Queues {
         labels: Labels,
     ) -> Result<MetricValue, MetricError> {
         let view = self.read(&key).await;
-        let milli = metric.milli(&view, kind).map_err(|unknown| MetricError::Unavailable {
+        let started = self.started(&key, kind);
+        let milli = metric.milli(&view, kind, started).map_err(|unknown| MetricError::Unavailable {
             reason: unknown.reason,
             message: format!("{metric} of {key}: {}", unknown.message),
         })?;

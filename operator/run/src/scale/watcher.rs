@@ -134,6 +134,7 @@ mod tests {
             scope: "speech/quickstart".to_owned(),
             components: vec![ComponentKind::Asr],
             up: true,
+            started: std::collections::BTreeMap::new(),
         };
         Watched::new(&Key::new("speech", "quickstart"), target, (QueueView::default(), None))
     }

@@ -2,6 +2,8 @@
 //! deletes, Leases), and faults on demand. It notes every call.
 
 mod calls;
+mod fields;
+mod patch;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -224,8 +226,6 @@ impl State {
     }
 
     fn handle(&mut self, method: &Method, path: &str, query: &str, body: Value) -> Response<AnyBody> {
-        let is_status = path.ends_with("/status");
-        let object_path = path.trim_end_matches("/status").to_owned();
         match *method {
             Method::GET if query.contains("watch=true") => self.watch(path, query),
             Method::GET if is_collection(path) => self.list(path, query),
@@ -235,11 +235,7 @@ impl State {
             },
             Method::POST => self.create(path, body),
             Method::PUT => self.replace(path, body),
-            Method::PATCH if is_status => self.apply_status(&object_path, &body),
-            Method::PATCH if query.contains("fieldManager=smallest-operator-replicas") => {
-                self.hold(path, &body)
-            }
-            Method::PATCH => self.apply(path, body),
+            Method::PATCH => self.patch(path, query, body),
             Method::DELETE => match self.remove(path) {
                 Some(object) => respond(200, &object),
                 None => refuse(404, "there is none"),
@@ -301,70 +297,15 @@ impl State {
         respond(200, &self.store(path, body))
     }
 
-    /// What is applied becomes the object, beside its status; the same again changes nothing.
-    fn apply(&mut self, path: &str, body: Value) -> Response<AnyBody> {
-        let known = self.objects.get(path).cloned();
-        let edited = known
-            .as_ref()
-            .is_some_and(|known| !known["metadata"]["managedFields"][0]["fieldsV1"]["f:edited"].is_null());
-        if let Some(known) = &known
-            && known["applied"] == body
-            && !edited
-        {
-            return respond(200, known);
-        }
-        let mut object = body.clone();
-        object["metadata"]["managedFields"] = json!([{
-            "manager": "smallest-operator", "operation": "Apply",
-            "fieldsType": "FieldsV1", "fieldsV1": { "f:version": self.version },
-        }]);
-        if !body["spec"]["replicas"].is_null() {
-            object["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = json!({ "f:replicas": {} });
-        }
-        let generation = known.as_ref().map_or(1, |known| {
-            let before = known["metadata"]["generation"].as_u64().unwrap_or(1);
-            before + u64::from(known["applied"]["spec"] != body["spec"])
-        });
-        object["metadata"]["generation"] = json!(generation);
-        object["applied"] = body;
-        if let Some(known) = known {
-            object["status"] = known["status"].clone();
-            object["metadata"]["uid"] = known["metadata"]["uid"].clone();
-            if !known["held"].is_null() && object["spec"]["replicas"].is_null() {
-                object["spec"]["replicas"] = known["held"].clone();
-            }
-        }
-        respond(200, &self.store(path, object))
-    }
-
-    /// Another manager holds the number of replicas too.
-    fn hold(&mut self, path: &str, body: &Value) -> Response<AnyBody> {
-        let Some(mut object) = self.objects.get(path).cloned() else { return refuse(404, "there is none") };
-        object["held"] = body["spec"]["replicas"].clone();
-        respond(200, &self.store(path, object))
-    }
-
-    fn apply_status(&mut self, path: &str, body: &Value) -> Response<AnyBody> {
-        let Some(mut object) = self.objects.get(path).cloned() else { return refuse(404, "there is none") };
-        let uid = &body["metadata"]["uid"];
-        if !uid.is_null() && *uid != object["metadata"]["uid"] {
-            return refuse(409, "it is another one");
-        }
-        if object["status"] == body["status"] {
-            return respond(200, &object);
-        }
-        object["status"] = body["status"].clone();
-        respond(200, &self.store(path, object))
-    }
-
     fn store(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         if object["metadata"]["uid"].is_null() {
             object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
         }
-        let is_new = self.objects.insert(path.to_owned(), object.clone()).is_none();
-        self.tell(path, if is_new { "ADDED" } else { "MODIFIED" }, &object);
+        let known = self.objects.insert(path.to_owned(), object.clone());
+        self.tell_left(path, known.as_ref(), &object);
+        self.tell(path, if known.is_none() { "ADDED" } else { "MODIFIED" }, &object);
         object
     }
 
@@ -374,6 +315,22 @@ impl State {
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.tell(path, "DELETED", &object);
         Some(object)
+    }
+
+    /// What a watch selects no more is deleted, as far as it is concerned: it gets it as it was before.
+    fn tell_left(&self, path: &str, known: Option<&Value>, object: &Value) {
+        let Some(known) = known else { return };
+        let mut last = known.clone();
+        last["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+        let event = line(&json!({ "type": "DELETED", "object": last }));
+        let left = |watcher: &&Watcher| {
+            belongs(&watcher.path, path)
+                && selected(&watcher.query, known)
+                && !selected(&watcher.query, object)
+        };
+        for watcher in self.watches.iter().filter(left) {
+            let _ = watcher.events.send(event.clone());
+        }
     }
 
     fn tell(&mut self, path: &str, kind: &str, object: &Value) {

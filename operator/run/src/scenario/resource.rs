@@ -168,6 +168,16 @@ async fn a_status_that_cannot_be_written_is_written_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_that_nobody_takes_keep_nothing_from_being_done() {
+    let server = quickstart();
+    server.fail("PATCH", "/deployments/quickstart-asr", 1, Wrong::Code(403));
+    server.fail("POST", "/events", usize::MAX, Wrong::Code(403));
+    let _running = applied(&server).await;
+    let tries = server.log().iter().filter(|call| call.path.contains("/events")).count();
+    assert!(tries > 0 && server.paths("/events/").is_empty(), "{tries} tries");
+}
+
+#[tokio::test(start_paused = true)]
 async fn watches_that_end_break_or_expire_start_again_and_miss_nothing() {
     let server = quickstart();
     let _running = applied(&server).await;

@@ -116,7 +116,11 @@ struct FailureText {
     code: Option<u16>,
     #[serde(default)]
     reason: String,
+    #[serde(default)]
     message: String,
+    /// An object of the name was there before.
+    #[serde(default)]
+    foreign: bool,
 }
 
 /// Reads a case.
@@ -213,6 +217,7 @@ impl GivenText {
     pub(super) fn read(&self) -> Given {
         let now = self.now.parse().map(Time).expect("an instant");
         let applied = self.apply_failure.clone().map(|failure| match failure.code {
+            None if failure.foreign => ApplyFailure::foreign(failure.object),
             Some(code) => ApplyFailure::from_answer(failure.object, code, &failure.reason, &failure.message),
             None => ApplyFailure::unanswered(failure.object, failure.message),
         });

@@ -32,6 +32,17 @@ impl Outcome for Completion {
     }
 }
 
+/// The end of a story that needs what this cluster lacks. A cluster of this machine has everything: there a lack is a
+/// fault.
+pub(crate) fn cannot(cluster: &Cluster, lacks: &str) -> anyhow::Result<Completion> {
+    anyhow::ensure!(!cluster.own, "in the throw-away cluster {lacks}");
+    Ok(Completion::ignored_with(lacks))
+}
+
+/// Why a story with claims cannot be told.
+pub(crate) const NO_STORAGE: &str =
+    "there is no default StorageClass, so claims that name none get no volume: mark one as the default";
+
 /// How a story runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {

@@ -72,6 +72,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside install::the_operator_serves_after_helm_install),
         story!(Beside quickstart::every_protocol_gets_a_transcript),
         story!(Beside scale_by_load::queued_work_brings_workers_and_idleness_takes_them),
+        story!(Beside scale_by_load::full_gateways_and_full_workers_bring_more),
         story!(Beside scale_in::the_emptiest_pods_go_first),
         story!(Beside scale_by_schedule::a_window_wakes_keeps_awake_and_closes),
         story!(Beside scale_to_zero::the_first_request_wakes_a_sleeping_component),

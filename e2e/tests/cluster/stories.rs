@@ -86,7 +86,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside redis_lost::a_new_redis_is_found),
         story!(Beside redis_moves::the_redis_of_before_stays_until_nobody_needs_it),
         story!(Beside network_policy::only_the_ways_of_the_service_are_open),
-        story!(Beside neighbours::two_namespaces_never_share_work),
+        story!(Beside neighbours::two_deployments_of_one_redis_never_share_work),
         story!(Beside gpu::pods_get_the_gpus_they_ask_for),
         story!(Beside tts::synthesis_is_planned_like_recognition),
         story!(Beside deletion::nothing_stays_but_the_model_cache),

@@ -59,6 +59,10 @@ generate: ## Writes the generated files that are committed (custom resource defi
 images: build ## Builds the container images with podman, buildah or docker
 	@tools/images.sh --profile release
 
+.PHONY: images-cuda
+images-cuda: build ## Builds the worker's image for NVIDIA GPUs (fetches the CUDA part of libtorch once, about 4 GB)
+	@tools/images.sh --profile release worker-cuda
+
 .PHONY: bench bench-asr bench-gateway bench-queue bench-engine bench-operator bench-gpu bench-fresh
 bench: bench-queue bench-gateway bench-engine bench-asr bench-operator ## Measures everything below on this machine; rows go to target/bench/*.jsonl
 bench-asr: build ## Measures the service: start, rest, live streams, latency, batch speed, error rate

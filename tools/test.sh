@@ -47,11 +47,20 @@ stage_doc() { tools/with-libtorch.sh cargo test --locked --workspace --exclude e
 stage_crds() { tools/generated.sh --check; }
 stage_charts() { tools/charts.sh; }
 stage_e2e() { "$(test_program e2e it)"; }
+# What closes the ways in the throw-away cluster has tests of its own; their count is told as cargo's harness does.
+policies_are_enforced_right() {
+  (cd e2e/cluster/go && CGO_ENABLED=0 go test -trimpath -v ./policy) |
+    awk '{ print } /^ *--- PASS/ { p++ } /^ *--- FAIL/ { f++ } END { printf "test result: enforcer. %d passed; %d failed\n", p, f }'
+}
 # Without KUBECONFIG it takes root, and Go to build a Kubernetes; where one is missing the stories are skipped, with the
 # reason. The objects that the operator plans go to the apiserver as well.
 stage_cluster() {
   local objects status=0
-  if [ -z "${KUBECONFIG:-}" ] && [ "$(id -u)" = 0 ] && command -v go >/dev/null; then tools/setup.sh --cluster || return 1; fi
+  if [ -z "${KUBECONFIG:-}" ] && [ "$(id -u)" = 0 ] && command -v go >/dev/null; then
+    tools/setup.sh --cluster || return 1
+    # After the cluster's programs, for which the same packages are compiled.
+    if tools/cluster.sh possible; then tools/cluster.sh build && policies_are_enforced_right || status=$?; fi
+  fi
   objects="$(mktemp -d)"
   DUMP_OBJECTS="$objects" "$(test_program operator/plan it)" --exact --nocapture objects::objects_are_as_recorded >/dev/null &&
     E2E_OBJECTS="$objects" "$(test_program e2e cluster)" || status=$?

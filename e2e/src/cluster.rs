@@ -10,6 +10,8 @@ pub mod exec;
 pub mod helm;
 pub mod load;
 pub mod machine;
+pub mod metric;
+pub mod needs;
 pub mod node;
 pub mod reach;
 pub mod resource;

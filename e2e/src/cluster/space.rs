@@ -30,18 +30,18 @@ pub struct Space<'a> {
 
 /// Runs a story in a namespace of its own, with a license in it. When it fails, the error tells what the namespace
 /// looked like. The namespace goes away afterwards; `E2E_KEEP` keeps those of failed stories.
-pub async fn in_namespace(
+pub async fn in_namespace<T>(
     cluster: &Cluster,
     story: &str,
-    body: impl AsyncFnOnce(&Space<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    body: impl AsyncFnOnce(&Space<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let space = Space::make(cluster, story).await?;
     let result = match space.license(LICENSE, &cluster.vendor.license(LICENSE_DAYS)?).await {
         Ok(()) => body(&space).await,
         Err(error) => Err(error),
     };
     let result = match result {
-        Ok(()) => Ok(()),
+        Ok(told) => Ok(told),
         Err(error) => Err(anyhow::anyhow!("{error:#}\n{}", diagnosis::of(cluster, &space.name).await)),
     };
     if result.is_ok() || std::env::var_os("E2E_KEEP").is_none() {
@@ -200,6 +200,12 @@ pub fn is_ready(pod: &Pod) -> bool {
     let ready =
         conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
     ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Has the scheduler found no node for the pod?
+pub fn unschedulable(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    conditions.into_iter().any(|one| one.type_ == "PodScheduled" && one.status == "False")
 }
 
 /// What the deletion of a pod costs, as the operator has written it; the cheapest goes first.

@@ -1,31 +1,24 @@
 //! Nothing is written while nothing changes: the operator leaves the versions of all objects as they are, though it
 //! looks again and again. What the cluster's own controllers note in a status is theirs.
+//!
+//! A machine so busy that a pod or a metric does not answer in time is no rest, and the resource's status has to tell of
+//! it: that one write is let through where kubelet or autoscaler say the same by themselves, and is told in the output.
+//! No other object may be written even then.
 
-use anyhow::{Context, anyhow, bail};
+mod watches;
+
+use anyhow::{Context, bail, ensure};
 use crds::SmallestDeployment;
-use e2e::cluster::bring_up::OPERATOR;
 use e2e::cluster::load::{LiveStream, finish_all};
 use e2e::cluster::resource::fake;
 use e2e::cluster::space::{deletion_cost, selector};
 use e2e::cluster::{Cluster, PATIENCE, Space, in_namespace, wait};
-use futures::future::ready;
-use futures::stream::SelectAll;
-use futures::{Stream, StreamExt};
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use std::fmt::Debug;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use watches::{News, Sign, Watches};
 
 /// Seconds without a write; `E2E_REST_SECONDS` makes them fewer, for a quick look.
 const REST_SECONDS: u64 = 600;
@@ -33,13 +26,18 @@ const REST_SECONDS: u64 = 600;
 const SETTLED: Duration = Duration::from_secs(10);
 /// It must come to rest within this time.
 const SETTLES_WITHIN: Duration = Duration::from_secs(90);
+/// The cluster says what disturbs the service at most this long before or after the resource tells of it.
+const SHOWN_WITHIN: Duration = Duration::from_secs(15);
 
-/// How the resource tells that something did not answer in time, though nothing is wrong with it.
-const DISTURBED: [&str; 3] = ["RedisUnreachable", "MetricUnavailable", "ProbeFailing"];
+/// How the resource tells that something did not answer in time, and who of the cluster must say so too.
+const DISTURBED: [(&str, &[Sign]); 3] = [
+    ("MetricUnavailable", &[Sign::Metric]),
+    ("ProbeFailing", &[Sign::Probe]),
+    // The autoscaler's questions go to Redis, and Redis has probes of its own.
+    ("RedisUnreachable", &[Sign::Metric, Sign::Probe]),
+];
 /// So many may come in all; an operator that changes its mind all the time would have more.
 const DISTURBANCES: usize = 6;
-
-type Writes = SelectAll<Pin<Box<dyn Stream<Item = anyhow::Result<String>> + Send>>>;
 
 pub(crate) async fn nothing_is_written_while_nothing_changes(cluster: &Cluster) -> anyhow::Result<()> {
     let rest = match std::env::var("E2E_REST_SECONDS") {
@@ -50,48 +48,20 @@ pub(crate) async fn nothing_is_written_while_nothing_changes(cluster: &Cluster) 
         let scaling = json!({"minReplicas": 2, "maxReplicas": 3, "targetActiveRequests": 4});
         // More of a busy processor than the pods of the stories beside it have.
         let pod = json!({"resources": {"requests": {"cpu": "100m"}}});
-        let changes = json!({
+        let mut changes = json!({
             "asr": {"scaling": scaling, "pod": pod}, "gateway": {"pod": pod}, "redis": {"embedded": pod},
         });
+        // Both workers share it, so they must be on one node.
+        if cluster.own {
+            changes["asr"]["cache"] =
+                json!({"size": "64Mi", "persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"]}});
+        }
         space.deploy(&fake("demo", &changes)?).await?;
         space.ready("demo").await?;
         worked(space).await?;
-        rests(space, Duration::from_secs(rest)).await
+        Rest::begin(space).await?.lasts(Duration::from_secs(rest)).await
     })
     .await
-}
-
-/// Nothing is written for so long. What a busy machine does to the service is no rest: the clock stands until it is over.
-async fn rests(space: &Space<'_>, rest: Duration) -> anyhow::Result<()> {
-    let mut writes = watch_everything(space);
-    let (mut left, mut disturbances) = (rest, 0);
-    loop {
-        settle(&mut writes).await?;
-        let began = Instant::now();
-        let write = match timeout_at(began + left, writes.next()).await {
-            Err(_) => return Ok(()),
-            Ok(Some(write)) => write?,
-            Ok(None) => bail!("the watches ended"),
-        };
-        left = left.saturating_sub(began.elapsed());
-        disturbances += 1;
-        let Some(reason) = disturbance(&write).filter(|_| disturbances <= DISTURBANCES) else {
-            bail!("written at rest: {write}")
-        };
-        eprintln!("at rest: {reason}, after {:.0} s; the clock stands", began.elapsed().as_secs_f64());
-        space
-            .until("demo", "the machine lets the service answer again", |found: &SmallestDeployment| {
-                let conditions = found.status.iter().flat_map(|status| &status.conditions);
-                conditions.into_iter().all(|one| !DISTURBED.contains(&one.reason.as_str()))
-            })
-            .await?;
-    }
-}
-
-/// The disturbance that a write of the resource tells of.
-fn disturbance(write: &str) -> Option<&'static str> {
-    let told = |reason: &&str| write.contains(&format!("reason: {reason:?}"));
-    DISTURBED.into_iter().find(told).filter(|_| write.starts_with("SmallestDeployment "))
 }
 
 /// Has some work come and go, so that every hand of the operator has written: also the one that orders the pods by what
@@ -107,70 +77,108 @@ async fn worked(space: &Space<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until nothing has been written for a while.
-async fn settle(writes: &mut Writes) -> anyhow::Result<()> {
-    let deadline = Instant::now() + SETTLES_WITHIN;
-    let mut last = "nothing".to_owned();
-    while Instant::now() < deadline {
-        match timeout_at(Instant::now() + SETTLED, writes.next()).await {
-            Err(_) => return Ok(()),
-            Ok(Some(write)) => last = write?,
-            Ok(None) => bail!("the watches ended"),
+/// A deployment that has come to rest.
+struct Rest {
+    watches: Watches,
+    /// What the cluster said last of each kind of disturbance.
+    signs: Vec<(Sign, String, Instant)>,
+    disturbances: usize,
+}
+
+impl Rest {
+    /// Waits until nothing has been written for a while.
+    async fn begin(space: &Space<'_>) -> anyhow::Result<Self> {
+        let mut rest = Self { watches: watches::all(space), signs: Vec::new(), disturbances: 0 };
+        let by = Instant::now() + SETTLES_WITHIN;
+        while let Some(news) = rest.next(Instant::now() + SETTLED).await? {
+            ensure!(Instant::now() < by, "it did not come to rest in {SETTLES_WITHIN:?}; at last: {news:?}");
+        }
+        Ok(rest)
+    }
+
+    /// Nothing is written for so long. While something disturbs the service the clock stands.
+    async fn lasts(mut self, mut left: Duration) -> anyhow::Result<()> {
+        loop {
+            let began = Instant::now();
+            match self.next_write(began + left).await? {
+                None => return Ok(()),
+                Some(News::Status(resource)) => {
+                    left = left.saturating_sub(began.elapsed());
+                    self.disturbed(&resource).await?;
+                }
+                Some(other) => bail!("written at rest: {other:?}"),
+            }
         }
     }
-    bail!("it did not come to rest within {} s; last written: {last}", SETTLES_WITHIN.as_secs())
+
+    /// A status was written: the cluster must show why, and until the service answers again nothing but statuses may be.
+    async fn disturbed(&mut self, resource: &SmallestDeployment) -> anyhow::Result<()> {
+        let Some((reason, by)) = disturbance(resource) else {
+            bail!("written at rest: {:?}", resource.status)
+        };
+        self.disturbances += 1;
+        ensure!(
+            self.disturbances <= DISTURBANCES,
+            "{reason} once more; it was told {DISTURBANCES} times before"
+        );
+        let mut troubled = true;
+        let (shown_by, ends_by) = (Instant::now() + SHOWN_WITHIN, Instant::now() + SETTLES_WITHIN + PATIENCE);
+        let mut shown = self.shown(by);
+        loop {
+            ensure!(Instant::now() < ends_by, "{reason} does not end");
+            let until = if shown.is_none() { shown_by } else { Instant::now() + SETTLED };
+            match self.next(until).await? {
+                Some(News::Status(resource)) => troubled = disturbance(&resource).is_some(),
+                Some(News::Write(what)) => bail!("written while {reason}: {what}"),
+                // Nothing for a while: it is at rest again, or the disturbance lasts.
+                None if shown.is_none() => {
+                    bail!("the resource tells of {reason}, and nothing in the cluster shows it")
+                }
+                None if !troubled => break,
+                Some(News::Sign(..)) | None => {}
+            }
+            shown = shown.or_else(|| self.shown(by));
+        }
+        eprintln!("at rest: the clock stood for {reason}; the cluster said: {}", shown.unwrap_or_default());
+        Ok(())
+    }
+
+    /// What the cluster said of late.
+    fn shown(&self, by: &[Sign]) -> Option<String> {
+        let late = |at: &Instant| at.elapsed() < SHOWN_WITHIN;
+        let mut signs = self.signs.iter().filter(|(sign, _, at)| by.contains(sign) && late(at));
+        signs.next().map(|(_, said, _)| said.clone())
+    }
+
+    /// The next write, if one comes in time.
+    async fn next_write(&mut self, until: Instant) -> anyhow::Result<Option<News>> {
+        loop {
+            match self.next(until).await? {
+                Some(News::Sign(..)) => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// What happens next, if something does in time; signs are kept.
+    async fn next(&mut self, until: Instant) -> anyhow::Result<Option<News>> {
+        match timeout_at(until, self.watches.next()).await {
+            Err(_) => Ok(None),
+            Ok(None) => bail!("the watches ended"),
+            Ok(Some(news)) => {
+                if let News::Sign(sign, said) = &news {
+                    self.signs.retain(|(kept, ..)| kept != sign);
+                    self.signs.push((*sign, said.clone(), Instant::now()));
+                }
+                Ok(Some(news))
+            }
+        }
+    }
 }
 
-/// Everything that is written to objects of the namespace from now on.
-fn watch_everything(space: &Space<'_>) -> Writes {
-    [
-        writes::<SmallestDeployment>(space),
-        writes::<Deployment>(space),
-        writes::<StatefulSet>(space),
-        writes::<HorizontalPodAutoscaler>(space),
-        writes::<PodDisruptionBudget>(space),
-        writes::<NetworkPolicy>(space),
-        writes::<Service>(space),
-        writes::<ConfigMap>(space),
-        writes::<Secret>(space),
-        writes::<ServiceAccount>(space),
-        writes::<Pod>(space),
-    ]
-    .into_iter()
-    .collect()
-}
-
-/// Writes of one kind that are the operator's. A watch that ends is gone on with from where it was; one that had to
-/// list anew might have missed a write.
-fn writes<K>(space: &Space<'_>) -> Pin<Box<dyn Stream<Item = anyhow::Result<String>> + Send>>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Send
-        + DeserializeOwned
-        + 'static,
-{
-    let mut lists = 0;
-    let told =
-        watcher(space.api::<K>(), watcher::Config::default()).default_backoff().filter_map(move |event| {
-            lists += usize::from(matches!(event, Ok(Event::Init)));
-            let told = match event {
-                Ok(Event::Apply(object) | Event::Delete(object)) => by_the_operator(&object),
-                Ok(Event::Init) if lists > 1 => Some(Err(anyhow!("{} were listed anew", K::plural(&())))),
-                // The watcher tries again by itself.
-                Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => None,
-            };
-            ready(told)
-        });
-    Box::pin(told)
-}
-
-/// What was written, if the operator wrote last, under whichever of its names: some fields it holds under names that
-/// begin with its own.
-fn by_the_operator<K: Resource<DynamicType = ()> + Debug>(object: &K) -> Option<anyhow::Result<String>> {
-    let last = object.managed_fields().iter().max_by_key(|entry| entry.time.clone());
-    let by = last.and_then(|entry| entry.manager.as_deref());
-    by.is_some_and(|by| by.starts_with(OPERATOR))
-        .then(|| Ok(format!("{} {}: {object:?}", K::kind(&()), object.name_any())))
+/// The disturbance that a resource tells of, and who must say so too.
+fn disturbance(resource: &SmallestDeployment) -> Option<(&'static str, &'static [Sign])> {
+    // Conditions tell of it, and components of their pods.
+    let told = format!("{:?}", resource.status);
+    DISTURBED.into_iter().find(|(reason, _)| told.contains(&format!("reason: {reason:?}")))
 }

@@ -1,9 +1,10 @@
 //! Deleting a deployment takes everything along but the model cache; the volume of its Redis too.
 
+use crate::stories::{NO_STORAGE, cannot};
 use crds::SmallestDeployment;
 use e2e::cluster::PATIENCE;
 use e2e::cluster::resource::fake;
-use e2e::cluster::{Cluster, Space, in_namespace, wait};
+use e2e::cluster::{Cluster, Space, in_namespace, needs, wait};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -12,11 +13,15 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::DeleteParams;
 use kube::{Resource, ResourceExt};
+use libtest_mimic::Completion;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 
-pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyhow::Result<Completion> {
+    if !needs::default_storage(cluster).await? {
+        return cannot(cluster, NO_STORAGE);
+    }
     in_namespace(cluster, "deletion", async |space| {
         let cache = json!({"size": "1Gi", "persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"]}});
         let scaling = json!({"minReplicas": 1, "maxReplicas": 2});
@@ -37,7 +42,8 @@ pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyh
         // A namespace goes only while every API of the cluster answers discovery, the operator's own too.
         space.dissolve().await
     })
-    .await
+    .await?;
+    Ok(Completion::Completed)
 }
 
 /// Waits until nothing is left of deployment `demo` but claims.

@@ -1,15 +1,17 @@
 //! From the embedded Redis to an external one that is not there yet, while pods run: the service goes on by the Redis of
 //! before, all of which stays until no pod needs it any more; then it goes, its volume too.
 
+use crate::stories::{NO_STORAGE, cannot};
 use anyhow::Context;
 use e2e::clients;
 use e2e::cluster::load::{LiveStream, plain, spoken};
 use e2e::cluster::resource::fake;
-use e2e::cluster::{Cluster, PATIENCE, Space, exec, in_namespace, wait};
+use e2e::cluster::{Cluster, PATIENCE, Space, exec, in_namespace, needs, wait};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
+use libtest_mimic::Completion;
 use serde_json::{Value, json};
 
 /// Every object of the embedded Redis.
@@ -17,7 +19,12 @@ const BEFORE: &str = "demo-redis";
 /// The other one.
 const ELSEWHERE: &str = "elsewhere";
 
-pub(crate) async fn the_redis_of_before_stays_until_nobody_needs_it(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn the_redis_of_before_stays_until_nobody_needs_it(
+    cluster: &Cluster,
+) -> anyhow::Result<Completion> {
+    if !needs::default_storage(cluster).await? {
+        return cannot(cluster, NO_STORAGE);
+    }
     in_namespace(cluster, "redis-moves", async |space| {
         let persistent = json!({"redis": {"embedded": {"persistence": {"size": "64Mi"}}}});
         space.deploy(&fake("demo", &persistent)?).await?;
@@ -44,7 +51,8 @@ pub(crate) async fn the_redis_of_before_stays_until_nobody_needs_it(cluster: &Cl
         space.ready("demo").await?;
         LiveStream::open(&service, &["by", "another"]).finish().await
     })
-    .await
+    .await?;
+    Ok(Completion::Completed)
 }
 
 fn address() -> Value {

@@ -32,6 +32,17 @@ impl Outcome for Completion {
     }
 }
 
+/// The end of a story that needs what this cluster lacks. A cluster of this machine has everything: there a lack is a
+/// fault.
+pub(crate) fn cannot(cluster: &Cluster, lacks: &str) -> anyhow::Result<Completion> {
+    anyhow::ensure!(!cluster.own, "in the throw-away cluster {lacks}");
+    Ok(Completion::ignored_with(lacks))
+}
+
+/// Why a story with claims cannot be told.
+pub(crate) const NO_STORAGE: &str =
+    "there is no default StorageClass, so claims that name none get no volume: mark one as the default";
+
 /// How a story runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -61,6 +72,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside install::the_operator_serves_after_helm_install),
         story!(Beside quickstart::every_protocol_gets_a_transcript),
         story!(Beside scale_by_load::queued_work_brings_workers_and_idleness_takes_them),
+        story!(Beside scale_by_load::full_gateways_and_full_workers_bring_more),
         story!(Beside scale_in::the_emptiest_pods_go_first),
         story!(Beside scale_by_schedule::a_window_wakes_keeps_awake_and_closes),
         story!(Beside scale_to_zero::the_first_request_wakes_a_sleeping_component),
@@ -74,7 +86,7 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Beside redis_lost::a_new_redis_is_found),
         story!(Beside redis_moves::the_redis_of_before_stays_until_nobody_needs_it),
         story!(Beside network_policy::only_the_ways_of_the_service_are_open),
-        story!(Beside neighbours::two_namespaces_never_share_work),
+        story!(Beside neighbours::two_deployments_of_one_redis_never_share_work),
         story!(Beside gpu::pods_get_the_gpus_they_ask_for),
         story!(Beside tts::synthesis_is_planned_like_recognition),
         story!(Beside deletion::nothing_stays_but_the_model_cache),

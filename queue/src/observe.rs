@@ -30,8 +30,10 @@ pub struct ComponentSight {
     pub component: &'static str,
     /// What waits.
     pub depth: Depth,
-    /// Jobs and sessions that workers hold.
-    pub held: u64,
+    /// Jobs that workers hold, from the moment of their claims on: a worker's own record says so a heartbeat later.
+    pub held_jobs: u64,
+    /// Sessions that workers hold, likewise.
+    pub held_sessions: u64,
     /// Workers with a fresh heartbeat, whatever their phase, by id.
     pub workers: Vec<WorkerRecord>,
     /// Gateways with a fresh heartbeat, by id.
@@ -62,9 +64,16 @@ pub trait ObserverPort: Send + Sync {
             if depth.any() || left.is_zero() {
                 return Ok(depth);
             }
-            let held = sight.components.iter().any(|component| component.held > 0);
+            let held = sight.components.iter().any(|component| component.holds_work());
             self.changed(&sight.mark, if held { left.min(LAPSE_LOOK) } else { left }).await?;
         }
+    }
+}
+
+impl ComponentSight {
+    /// Workers hold something, which may lapse.
+    pub fn holds_work(&self) -> bool {
+        self.held_jobs + self.held_sessions > 0
     }
 }
 

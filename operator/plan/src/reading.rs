@@ -44,6 +44,10 @@ pub struct ComponentReading {
     pub batch_oldest_wait_ms: u64,
     /// Age of the oldest unclaimed session, milliseconds; 0 when none waits.
     pub stream_oldest_wait_ms: u64,
+    /// Batch jobs that are claimed, by the queue's own count.
+    pub held_requests: u64,
+    /// Sessions that are claimed, by the queue's own count.
+    pub held_streams: u64,
     /// Workers with a fresh heartbeat.
     pub workers: Vec<WorkerReading>,
 }
@@ -160,14 +164,17 @@ impl ComponentReading {
         self.batch_oldest_wait_ms.max(self.stream_oldest_wait_ms)
     }
 
-    /// Live streams that workers hold.
+    /// Live streams that workers hold: what they say, or what the queue counts where that is more. A claim counts in the
+    /// queue at once, and in its worker's record a heartbeat later; between the two it must not be nowhere.
     pub fn active_streams(&self) -> u64 {
-        self.workers.iter().map(|worker| u64::from(worker.active_streams)).sum()
+        let told = self.workers.iter().map(|worker| u64::from(worker.active_streams)).sum();
+        self.held_streams.max(told)
     }
 
-    /// Batch jobs that workers hold.
+    /// Batch jobs that workers hold, counted in the same way.
     pub fn active_requests(&self) -> u64 {
-        self.workers.iter().map(|worker| u64::from(worker.active_requests)).sum()
+        let told = self.workers.iter().map(|worker| u64::from(worker.active_requests)).sum();
+        self.held_requests.max(told)
     }
 
     /// Live streams that the ready workers can hold.

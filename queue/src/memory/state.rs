@@ -225,7 +225,8 @@ impl State {
         ComponentSight {
             component: "asr",
             depth: self.depth(now_ms),
-            held: self.jobs.held_entries(now_ms) + self.line.held_entries(now_ms),
+            held_jobs: self.jobs.held_entries(now_ms),
+            held_sessions: self.line.held_entries(now_ms),
             workers: self.workers(),
             gateways,
         }

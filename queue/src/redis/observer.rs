@@ -102,20 +102,20 @@ impl ObserverPort for RedisObserver {
 /// One component's part of the script's answer. Records that a newer program wrote in a way unknown here are left out.
 fn read(component: &'static str, row: Value, mark: &mut Mark) -> Option<ComponentSight> {
     let mut row = reply::array(row).into_iter();
-    let mut numbers = [0_u64; 5];
+    let mut numbers = [0_u64; 6];
     for number in &mut numbers {
         *number = reply::number(&row.next()?)?;
     }
     for _ in 0..3 {
         mark.0.push(reply::text(row.next()?)?);
     }
-    let [batch, sessions, batch_oldest_ms, session_oldest_ms, held] = numbers;
+    let [batch, sessions, batch_oldest_ms, session_oldest_ms, held_jobs, held_sessions] = numbers;
     let mut workers: Vec<crate::registry::WorkerRecord> = records(row.next()?);
     workers.sort_by(|a, b| a.id.cmp(&b.id));
     let mut gateways: Vec<crate::registry::GatewayRecord> = records(row.next()?);
     gateways.sort_by(|a, b| a.id.cmp(&b.id));
     let depth = Depth { batch, sessions, batch_oldest_ms, session_oldest_ms };
-    Some(ComponentSight { component, depth, held, workers, gateways })
+    Some(ComponentSight { component, depth, held_jobs, held_sessions, workers, gateways })
 }
 
 fn records<T: serde::de::DeserializeOwned>(rows: Value) -> Vec<T> {

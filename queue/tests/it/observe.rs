@@ -51,11 +51,17 @@ async fn both_lines_and_both_registers_are_seen_at_once(kind: Kind) {
     rig.open(&gateway).await;
     let sight = rig.observer.observe().await.unwrap();
     let [asr] = sight.components.as_slice() else { panic!("one component: {sight:?}") };
-    assert_eq!((asr.component, asr.depth.batch, asr.depth.sessions, asr.held), ("asr", 1, 1, 1));
+    assert_eq!((asr.component, asr.depth.batch, asr.depth.sessions), ("asr", 1, 1));
+    assert_eq!((asr.held_jobs, asr.held_sessions), (1, 0));
     assert_eq!(
         (asr.workers.as_slice(), asr.gateways.as_slice()),
         ([record(&worker)].as_slice(), [of_gateway].as_slice())
     );
+    // A claim counts at once, without a word of its worker.
+    rig.claim_session(&worker).await;
+    let sight = rig.observer.observe().await.unwrap();
+    let asr = &sight.components[0];
+    assert_eq!((asr.depth.sessions, asr.held_jobs, asr.held_sessions), (0, 1, 1));
 }
 
 async fn a_worker_is_seen_from_the_start_of_its_program(kind: Kind) {
@@ -135,8 +141,8 @@ async fn a_claim_that_lapses_waits_again(kind: Kind) {
         loop {
             let sight = rig.observer.observe().await.unwrap();
             let asr = &sight.components[0];
-            assert_eq!(asr.depth.batch + asr.held, 1, "a job waits or is held");
-            if asr.held == 0 {
+            assert_eq!(asr.depth.batch + asr.held_jobs, 1, "a job waits or is held");
+            if asr.held_jobs == 0 {
                 return;
             }
             look.tick().await;

@@ -220,6 +220,18 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_counts_before_its_worker_says_so() {
+        let mut just_claimed = at_work(&[worker("a", 7), worker("b", 0)]);
+        (just_claimed.held_streams, just_claimed.held_requests) = (9, 2);
+        assert_eq!(of(Metric::ActiveStreams, just_claimed.clone()), Ok(9_000));
+        assert_eq!(of(Metric::ActiveRequests, just_claimed.clone()), Ok(2_000));
+        assert_eq!(of(Metric::Load, just_claimed.clone()), Ok(11_000));
+        // What a worker says of itself counts too: it lets go in the queue before it is done.
+        just_claimed.held_streams = 3;
+        assert_eq!(of(Metric::ActiveStreams, just_claimed), Ok(7_000));
+    }
+
+    #[test]
     fn what_nobody_knows_is_not_zero() {
         for (view, reason) in [
             (QueueView::NotRead, "NotRead"),

@@ -43,6 +43,8 @@ fn of_component(sight: ComponentSight) -> ComponentReading {
         stream_queue_depth: sight.depth.sessions,
         batch_oldest_wait_ms: sight.depth.batch_oldest_ms,
         stream_oldest_wait_ms: sight.depth.session_oldest_ms,
+        held_requests: sight.held_jobs,
+        held_streams: sight.held_sessions,
         workers: sight.workers.into_iter().map(of_worker).collect(),
     }
 }

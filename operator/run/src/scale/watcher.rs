@@ -101,7 +101,7 @@ async fn pause(watched: &Watched) {
 }
 
 fn rest(sight: &Sight) -> Duration {
-    let held = sight.components.iter().any(|component| component.held > 0);
+    let held = sight.components.iter().any(|component| component.holds_work());
     // Not all deployments at the same moment.
     if held { HELD_REST } else { REST.mul_f64(0.75 + crate::random::fraction() / 4.0) }
 }

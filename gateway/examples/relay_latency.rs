@@ -101,6 +101,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// How late threads wake that sleep until a moment, one on each core, on the resting machine.
+#[expect(clippy::disallowed_methods, reason = "how long a sleep takes is what is measured")]
 fn late_wakes() -> Vec<Duration> {
     let sleeper = || {
         let began = Instant::now();

@@ -64,7 +64,7 @@ pub trait ObserverPort: Send + Sync {
             if depth.any() || left.is_zero() {
                 return Ok(depth);
             }
-            let held = sight.components.iter().any(|component| component.holds_work());
+            let held = sight.components.iter().any(ComponentSight::holds_work);
             self.changed(&sight.mark, if held { left.min(LAPSE_LOOK) } else { left }).await?;
         }
     }

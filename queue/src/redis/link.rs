@@ -244,7 +244,8 @@ impl Link {
     /// After an error of a node: when it may be the wrong one by now, looks which one is right; true when it is another.
     async fn look_again(&self, node: &Arc<Node>, error: &RedisError) -> bool {
         let redirected = says(error, &["MOVED"]);
-        if !redirected && !(error.is_io_error() && self.seed.leads_elsewhere(node)) {
+        let lost = error.is_io_error() && self.seed.leads_elsewhere(node);
+        if !(redirected || lost) {
             return false;
         }
         let _one = self.looking.lock().await;

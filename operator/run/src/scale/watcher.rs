@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use operator_plan::ComponentKind;
-use queue::observe::{ObserverPort, Sight};
+use queue::observe::{ComponentSight, ObserverPort, Sight};
 use queue::port::{QueueError, QueueLimits};
 use queue::redis::{ObserverConfig, RedisObserver, Timeouts};
 use tokio::time::{Instant, sleep, timeout};
@@ -101,7 +101,7 @@ async fn pause(watched: &Watched) {
 }
 
 fn rest(sight: &Sight) -> Duration {
-    let held = sight.components.iter().any(|component| component.holds_work());
+    let held = sight.components.iter().any(ComponentSight::holds_work);
     // Not all deployments at the same moment.
     if held { HELD_REST } else { REST.mul_f64(0.75 + crate::random::fraction() / 4.0) }
 }

@@ -17,7 +17,7 @@ fresh="$(mktemp -d)"
 run=""
 end() {
   # Only what this script started: the group of its own `make`.
-  [ -z "$run" ] || { kill -TERM -- "-$run" 2>/dev/null && wait "$run" 2>/dev/null; } || true
+  if [ -n "$run" ] && kill -TERM -- "-$run" 2>/dev/null; then wait "$run" 2>/dev/null || :; fi
   if [ "$keep" = yes ]; then echo "kept: $fresh"; else rm -rf "$fresh"; fi
 }
 trap end EXIT
@@ -43,9 +43,11 @@ measure() {
   done
   took=$(($(date +%s%3N) - began))
   kill -TERM -- "-$run"
-  wait "$run" || true
+  # It was ended by a signal, so its status says nothing.
+  wait "$run" || :
   run=""
-  grep -E '^ *(final|latency) ' "$log" || true
+  # A run that showed no transcript and no latency is none, however fast.
+  grep -E '^ *final ' "$log" && grep -E '^ *latency ' "$log" || { echo "bench-fresh: the demo showed nothing: $log" >&2; exit 1; }
   WHICH="$which" TOOK_MS="$took" GOAL_S="$goal_s" python3 - >>"$root/target/bench/fresh.jsonl" <<'PYTHON'
 import json, os, platform, sys
 took, goal = int(os.environ["TOOK_MS"]) / 1e3, float(os.environ["GOAL_S"])

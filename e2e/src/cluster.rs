@@ -20,7 +20,7 @@ pub mod vendor;
 pub mod wait;
 
 pub use bring_up::{Cluster, OPERATOR_NAMESPACE, Started};
-pub use space::{Space, in_namespace};
+pub use space::{Namespaced, Space, in_namespace};
 
 use std::time::Duration;
 

@@ -19,6 +19,22 @@ use std::time::Duration;
 /// A license lasts longer than any run.
 const LICENSE_DAYS: f64 = 30.0;
 
+/// A kind of objects that live in a namespace and can be watched there.
+pub trait Namespaced:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + DeserializeOwned + 'static
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Send
+        + DeserializeOwned
+        + 'static
+{
+}
+
 /// A namespace of its own.
 pub struct Space<'a> {
     /// The cluster.
@@ -134,13 +150,7 @@ impl<'a> Space<'a> {
     /// Waits until an object of any kind is as wanted.
     pub async fn until<K>(&self, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> anyhow::Result<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Send
-            + Serialize
-            + DeserializeOwned
-            + 'static,
+        K: Namespaced + Serialize,
     {
         let found =
             wait::until(&self.api::<K>(), name, what, PATIENCE, |found| found.is_some_and(&wanted)).await?;
@@ -150,13 +160,7 @@ impl<'a> Space<'a> {
     /// Waits until an object is gone.
     pub async fn gone<K>(&self, name: &str) -> anyhow::Result<()>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Send
-            + Serialize
-            + DeserializeOwned
-            + 'static,
+        K: Namespaced + Serialize,
     {
         wait::until(&self.api::<K>(), name, "it is gone", PATIENCE, |found| found.is_none()).await?;
         Ok(())

@@ -4,19 +4,16 @@ use crate::stories::{NO_STORAGE, cannot};
 use crds::SmallestDeployment;
 use e2e::cluster::PATIENCE;
 use e2e::cluster::resource::fake;
-use e2e::cluster::{Cluster, Space, in_namespace, needs, wait};
-use k8s_openapi::NamespaceResourceScope;
+use e2e::cluster::{Cluster, Namespaced, Space, in_namespace, needs, wait};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
 use kube::api::DeleteParams;
-use kube::{Resource, ResourceExt};
 use libtest_mimic::Completion;
-use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::fmt::Debug;
 
 pub(crate) async fn nothing_stays_but_the_model_cache(cluster: &Cluster) -> anyhow::Result<Completion> {
     if !needs::default_storage(cluster).await? {
@@ -63,12 +60,7 @@ pub(crate) async fn everything_gone(space: &Space<'_>) -> anyhow::Result<()> {
 /// Waits until nothing of a kind is left of the deployment.
 async fn gone<K>(space: &Space<'_>) -> anyhow::Result<()>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Send
-        + DeserializeOwned
-        + 'static,
+    K: Namespaced,
 {
     let what = format!("no {} of the deployment is left", K::kind(&()));
     wait::until_all(&space.api::<K>(), "app.kubernetes.io/instance=demo", &what, PATIENCE, |all: &[&K]| {

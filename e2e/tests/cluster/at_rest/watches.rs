@@ -5,11 +5,10 @@
 //! known: no write is missed.
 
 use crds::SmallestDeployment;
-use e2e::cluster::Space;
 use e2e::cluster::bring_up::OPERATOR;
+use e2e::cluster::{Namespaced, Space};
 use futures::stream::{SelectAll, iter};
 use futures::{Stream, StreamExt};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
@@ -20,7 +19,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -85,12 +83,7 @@ type Read<K> = fn(&K, &[Option<String>]) -> Option<News>;
 
 fn watch<K>(space: &Space<'_>, read: Read<K>) -> Pin<Box<dyn Stream<Item = News> + Send>>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Send
-        + DeserializeOwned
-        + 'static,
+    K: Namespaced,
 {
     let mut known = Known::default();
     let events = watcher(space.api::<K>(), watcher::Config::default()).default_backoff();

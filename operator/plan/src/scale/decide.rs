@@ -200,6 +200,7 @@ mod tests {
         };
         assert_eq!(decide(&facts), STAY);
     }
+
     #[test]
     fn pods_of_whom_nobody_is_registered_are_not_idle() {
         let bounds = bounds(0);

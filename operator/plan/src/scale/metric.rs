@@ -278,6 +278,7 @@ mod tests {
         assert_eq!(of(Metric::Load), Ok(5_000));
         assert_eq!(of(Metric::QueueDepth), Err("NotMeasured"));
     }
+
     #[test]
     fn what_nobody_who_started_tells_is_unknown() {
         use ComponentKind::{Asr, Gateway};

@@ -1,8 +1,8 @@
 //! Inboxes: parcels of messages to one reader, in order. It knows nothing of what the messages mean.
 //!
 //! An inbox is a stream with one reader, which remembers the last entry it has read, over reconnections too, and
-//! trims what it has read with its next read: what lies in Redis is what nobody has read yet. Appending keeps
-//! it alive for some leases, so an inbox without a reader goes away by itself.
+//! trims what it has read with one of its next reads: what lies in Redis is what nobody has read yet, and what was
+//! read a moment ago. Appending keeps it alive for some leases, so an inbox without a reader goes away by itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,9 @@ use crate::verdict::INBOX_LEASES;
 const PARCELS_A_READ: usize = 256;
 /// A parcel is closed when it has grown to this many bytes.
 const PARCEL_BYTES: usize = 1 << 20;
+/// What was read lies in Redis for about this long. To trim with every read would wake the reader twice for a message:
+/// for the answer to the trim, and for the message.
+const TRIM_AFTER: Duration = Duration::from_millis(100);
 /// A blocked read looks around this often at least (the time that a lost connection may go unnoticed).
 const LONGEST_BLOCK: Duration = Duration::from_secs(30);
 
@@ -33,8 +36,8 @@ pub(super) struct Positions(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Positio
 #[derive(Debug)]
 struct Position {
     last: String,
-    /// Entries up to `last` may still lie in Redis.
-    untrimmed: bool,
+    /// Since when entries up to `last` may lie in Redis although they were read.
+    untrimmed: Option<Instant>,
     /// The connection broke since: another Redis may answer, which counts its entries anew.
     unsure: bool,
 }
@@ -45,7 +48,7 @@ impl Positions {
         if let Some(position) = positions.get(inbox) {
             return Arc::clone(position);
         }
-        let start = Position { last: "0-0".into(), untrimmed: false, unsure: false };
+        let start = Position { last: "0-0".into(), untrimmed: None, unsure: false };
         let position = Arc::new(tokio::sync::Mutex::new(start));
         positions.insert(inbox.to_owned(), Arc::clone(&position));
         position
@@ -133,7 +136,8 @@ impl RedisQueue {
             self.make_sure(inbox, position).await?;
         }
         let mut pipeline = ::redis::pipe();
-        if position.untrimmed {
+        let (trim, block) = plan(position.untrimmed.map(|since| since.elapsed()), block);
+        if trim {
             pipeline.cmd("XTRIM").arg(inbox).arg("MINID").arg(after(&position.last)).ignore();
         }
         let read = pipeline.cmd("XREAD").arg("COUNT").arg(PARCELS_A_READ);
@@ -143,10 +147,12 @@ impl RedisQueue {
         }
         read.arg("STREAMS").arg(inbox).arg(&position.last);
         let answer = self.inner.link.read(&pipeline, block).await?.pop();
-        position.untrimmed = false;
+        if trim {
+            position.untrimmed = None;
+        }
         let mut messages = Vec::new();
         for mut entry in answer.map(reply::read_entries).unwrap_or_default() {
-            position.untrimmed = true;
+            position.untrimmed.get_or_insert_with(Instant::now);
             match codec::unpack::<T>(&entry.take("m").unwrap_or_default()) {
                 Ok(parcel) => {
                     if parcel.skipped > 0 {
@@ -177,6 +183,16 @@ impl RedisQueue {
     }
 }
 
+/// Whether to trim with a read, and how long that may block: when what was read lies there since `untrimmed`, and the
+/// reader wants to wait for `block`. One that waits briefly may not come again soon.
+fn plan(untrimmed: Option<Duration>, block: Duration) -> (bool, Duration) {
+    match untrimmed.map(|lies| TRIM_AFTER.saturating_sub(lies)) {
+        None => (false, block),
+        Some(left) if millis(left) == 0 || block <= TRIM_AFTER => (true, block),
+        Some(left) => (false, block.min(left)),
+    }
+}
+
 /// The smallest entry id after this one.
 fn after(id: &str) -> String {
     let (ms, sequence) = order(id);
@@ -197,6 +213,20 @@ mod tests {
         assert!(order("9-10") > order("9-9"));
         assert!(order("10-0") > order("9-99"));
         assert_eq!(after("9-9"), "9-10");
+    }
+
+    #[test]
+    fn what_was_read_is_trimmed_when_it_has_lain_for_a_while_and_before_a_short_wait() {
+        let (long, short, ms) = (Duration::from_secs(5), Duration::from_millis(20), Duration::from_millis);
+        for (untrimmed, block, expected) in [
+            (None, long, (false, long)),
+            (Some(ms(0)), long, (false, TRIM_AFTER)),
+            (Some(ms(70)), long, (false, ms(30))),
+            (Some(TRIM_AFTER), long, (true, long)),
+            (Some(ms(0)), short, (true, short)),
+        ] {
+            assert_eq!(plan(untrimmed, block), expected, "{untrimmed:?} {block:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use metrics::{counter, histogram};
 use queue::ids::{GatewayId, JobId, SessionId, WorkerId};
 use queue::job::BatchReply;
@@ -24,6 +26,9 @@ const SESSION_EVENTS: usize = 1_024;
 const OUTBOX: usize = 1_024;
 /// Messages in one round trip.
 const SEND_BATCH: usize = 512;
+/// Round trips to one worker under way at once. Audio that comes while another is under way does not wait for its end;
+/// were there no bound, every message would become a round trip of its own when Redis is slow.
+const SENDS: usize = 4;
 /// Pauses between attempts grow from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// A message that could not be sent for this long is given up; sessions then find out what happened.
@@ -207,16 +212,21 @@ async fn send_all(
     mut messages: mpsc::Receiver<ToWorker>,
     registry: Weak<Registry>,
 ) {
-    let mut batch = Vec::with_capacity(SEND_BATCH);
-    while messages.recv_many(&mut batch, SEND_BATCH).await > 0 {
-        let start = std::time::Instant::now();
-        if let Err(e) = send(queue.as_ref(), &worker, &batch).await {
-            tracing::warn!(%worker, error = %e, "failed to reach a worker's inbox; giving its messages up");
-            counter!("gateway_messages_lost_total").increment(batch.len() as u64);
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            Some(()) = under_way.next() => {}
+            count = messages.recv_many(&mut batch, SEND_BATCH), if under_way.len() < SENDS => {
+                if count == 0 {
+                    break;
+                }
+                under_way.push(send_batch(queue.as_ref(), &worker, batch));
+            }
         }
-        histogram!("gateway_queue_send_seconds").record(start.elapsed());
-        batch.clear();
     }
+    while under_way.next().await.is_some() {}
     // All users are gone; a new one may have come meanwhile with a sender of its own.
     if let Some(registry) = registry.upgrade() {
         let mut senders = registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,8 +236,19 @@ async fn send_all(
     }
 }
 
-/// Sends with bounded retries. A batch that arrived although the answer was lost is sent twice: workers skip
-/// audio they have.
+/// Sends a batch, or gives it up.
+async fn send_batch(queue: &dyn GatewayPort, worker: &WorkerId, batch: Vec<ToWorker>) {
+    let start = std::time::Instant::now();
+    if let Err(e) = send(queue, worker, &batch).await {
+        tracing::warn!(%worker, error = %e, "failed to reach a worker's inbox; giving its messages up");
+        counter!("gateway_messages_lost_total").increment(batch.len() as u64);
+    }
+    histogram!("gateway_queue_send_seconds").record(start.elapsed());
+}
+
+/// Sends with bounded retries. A batch that arrived although the answer was lost is sent twice: workers skip audio
+/// they have. Batches leave in order; one that is tried again may arrive behind the next, and a worker that finds audio
+/// missing asks for it.
 async fn send(
     queue: &dyn GatewayPort,
     worker: &WorkerId,

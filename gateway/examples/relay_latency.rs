@@ -3,7 +3,8 @@
 //!
 //! The same clients also talk straight to a WebSocket that answers at once, in turn with the other way: what that takes
 //! is the clients, the machine and its scheduler, and what is above it was added. A chunk through gateway and Redis wakes
-//! six threads in a row, so what the machine itself takes to wake one is measured too, while nothing else runs.
+//! six threads in a row, so what the machine itself takes for that is measured too, in turn with the others while nothing
+//! else runs; and what the host took of the processors meanwhile, which delays all of them.
 //!
 //! `make bench-gateway`, or `tools/bench-gateway.sh --streams 100 --seconds 10 --repeats 3`.
 
@@ -22,14 +23,16 @@ use futures::{SinkExt as _, StreamExt as _};
 use gateway::Gateway;
 use gateway::config::{Args, Config};
 use license_proxy::LicenseGate;
-use queue::ids::{SessionId, WorkerId};
+use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::Timing;
 use queue::port::{ClaimedSession, Held, QueueLimits, SessionEnd, WorkerPort as _, WorkerRecord};
 use queue::redis::{RedisConfig, RedisQueue};
 use queue::session::{SessionEvent, ToGateway, ToWorker};
 use queue::testing::RedisServer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::report::Row;
@@ -38,9 +41,11 @@ use crate::report::Row;
 const GOAL_STREAMS: usize = 100;
 /// 99 of 100 chunks are delayed by less than this.
 const GOAL_P99_MS: f64 = 1.0;
-/// How long the machine alone is watched, and how often in that time.
-const WATCHED: Duration = Duration::from_secs(3);
+/// How long the machine alone is watched in each repetition, in each of the two ways, and how often in that time.
+const WATCHED: Duration = Duration::from_secs(1);
 const WAKE_EVERY: Duration = Duration::from_millis(1);
+/// Threads that a chunk wakes: gateway, Redis, worker, Redis, gateway, client.
+const WAKES: usize = 6;
 
 #[derive(clap::Parser)]
 struct Options {
@@ -56,13 +61,23 @@ struct Options {
     /// How often each of the two ways is measured, in turn.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
+    /// Spread the chunks evenly, so that no two come together, instead of as clients do, each in its own phase.
+    #[arg(long)]
+    even: bool,
 }
+
+impl Options {
+    fn chunks(&self) -> u64 {
+        self.seconds * 1_000 / self.chunk_ms
+    }
+}
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let machine = machine::facts();
-    let late = tokio::task::spawn_blocking(late_wakes).await?;
     let server = RedisServer::start()?;
     let redis = RedisConfig {
         url: server.url(),
@@ -88,11 +103,16 @@ async fn main() -> anyhow::Result<()> {
     let straight_url = format!("ws://{}/", straight.local_addr()?);
     let answering = tokio::spawn(answer_at_once(straight));
     let mut took = Took::default();
-    for _ in 0..options.repeats {
-        took.straight.extend(round(&options, &straight_url).await?);
-        took.through.extend(round(&options, &url).await?);
+    let taken = stolen();
+    for repeat in 0..options.repeats {
+        took.late.extend(tokio::task::spawn_blocking(late_wakes).await?);
+        took.handed_on.extend(tokio::task::spawn_blocking(hand_on).await?);
+        took.straight.extend(round(&options, repeat, &straight_url).await?);
+        took.through.extend(round(&options, repeat, &url).await?);
     }
-    report(&options, took, late, &machine)?;
+    let (taken, of) = (stolen().0 - taken.0, stolen().1 - taken.1);
+    took.stolen = taken as f64 / of.max(1) as f64 * 100.0;
+    report(&options, took, &machine)?;
     stop.cancel();
     serving.await?;
     worker.abort();
@@ -117,26 +137,100 @@ fn late_wakes() -> Vec<Duration> {
     sleepers.into_iter().filter_map(|sleeper| sleeper.join().ok()).flatten().collect()
 }
 
-/// From each chunk to the frame that covers it, of all rounds.
+/// How long a token takes from thread to thread until it has woken as many as a chunk does, on the resting machine.
+#[expect(clippy::disallowed_methods, reason = "the sleep gives the pace, as the clients have one")]
+fn hand_on() -> Vec<Duration> {
+    let (first, mut from) = std::sync::mpsc::channel::<Instant>();
+    for _ in 1..WAKES {
+        let (to, next) = std::sync::mpsc::channel();
+        std::thread::spawn(move || from.iter().try_for_each(|token| to.send(token)));
+        from = next;
+    }
+    let last = std::thread::spawn(move || from.iter().map(|sent| sent.elapsed()).collect());
+    let began = Instant::now();
+    while began.elapsed() < WATCHED {
+        std::thread::sleep(WAKE_EVERY);
+        first.send(Instant::now()).ok();
+    }
+    drop(first);
+    last.join().unwrap_or_default()
+}
+
+/// What the host gave to others while this machine wanted to run, and all processor time, since the start; in ticks.
+fn stolen() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all: Vec<u64> =
+        text.lines().next().unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in the first two.
+    (all.get(7).copied().unwrap_or(0), all.iter().take(8).sum())
+}
+
+/// What was measured, of all rounds.
 #[derive(Default)]
 struct Took {
-    /// Client → echo → client.
+    /// Client → echo → client, from each chunk to the frame that covers it.
     straight: Vec<Duration>,
     /// Client → gateway → Redis → worker and back.
     through: Vec<Duration>,
+    /// How late threads woke.
+    late: Vec<Duration>,
+    /// As many threads in a row.
+    handed_on: Vec<Duration>,
+    /// What the host took meanwhile, percent.
+    stolen: f64,
 }
 
-/// All streams at once, their chunks spread evenly over time.
-async fn round(options: &Options, url: &str) -> anyhow::Result<Vec<Duration>> {
-    let spread = Duration::from_millis(options.chunk_ms) / options.streams as u32;
-    let clients = (0..options.streams)
-        .map(|i| tokio::spawn(client(url.to_owned(), spread * i as u32, options.chunk_ms, options.seconds)));
-    let clients: Vec<_> = clients.collect();
+/// All streams at once, each in a phase of its own as people have.
+async fn round(options: &Options, repeat: usize, url: &str) -> anyhow::Result<Vec<Duration>> {
+    let (mut clients, mut ticks) = (Vec::new(), Vec::new());
+    for _ in 0..options.streams {
+        let (tick, due) = mpsc::unbounded_channel();
+        let (socket, _) = tokio_tungstenite::connect_async_with_config(url, Some(sockets()), false).await?;
+        clients.push(tokio::spawn(client(socket, due, options.chunk_ms)));
+        ticks.push(tick);
+    }
+    let (chunk, chunks) = (Duration::from_millis(options.chunk_ms), options.chunks());
+    let phases = (0..options.streams).map(|stream| {
+        if options.even { stream as f64 / options.streams as f64 } else { random(repeat << 32 | stream) }
+    });
+    let phases = phases.map(|share| chunk.mul_f64(share)).collect();
+    std::thread::spawn(move || pace(phases, &ticks, chunk, chunks));
     let mut took = Vec::new();
     for client in clients {
-        took.extend(client.await.context("a client ended early")??);
+        let all = client.await.context("a client ended early")??;
+        // The first second holds the claim and the start of everything.
+        took.extend(all.into_iter().skip((1_000 / options.chunk_ms) as usize));
     }
     Ok(took)
+}
+
+/// Looks random, between 0 and 1, and is the same for both ways (`SplitMix64`).
+fn random(seed: usize) -> f64 {
+    let mut z = (seed as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (z ^ (z >> 31)) as f64 / u64::MAX as f64
+}
+
+/// Tells each client when its next chunk is due. A thread of its own, since the runtime's clock has a step of a
+/// millisecond: it would bring chunks together that no clients of their own would send together.
+#[expect(clippy::disallowed_methods, reason = "a thread that keeps the time, beside the runtime")]
+fn pace(phases: Vec<Duration>, ticks: &[mpsc::UnboundedSender<()>], chunk: Duration, chunks: u64) {
+    let mut order: Vec<_> = phases.into_iter().zip(ticks).collect();
+    order.sort_by_key(|(phase, _)| *phase);
+    let mut begins = Instant::now();
+    for _ in 0..chunks {
+        for (phase, tick) in &order {
+            std::thread::sleep((begins + *phase).saturating_duration_since(Instant::now()));
+            tick.send(()).ok();
+        }
+        begins += chunk;
+    }
+}
+
+/// Reads by as much as the gateway: the library would zero 128 KiB before each read, for clients that share its cores.
+fn sockets() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(16 << 10)
 }
 
 /// Answers `WebSocket` clients with how much audio they sent, at once, like the gateway's progress, and nothing else.
@@ -145,7 +239,7 @@ async fn answer_at_once(listener: TcpListener) -> anyhow::Result<()> {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {
             stream.set_nodelay(true)?;
-            let mut socket = tokio_tungstenite::accept_async(stream).await?;
+            let mut socket = tokio_tungstenite::accept_async_with_config(stream, Some(sockets())).await?;
             let mut bytes = 0;
             while let Some(Ok(message)) = socket.next().await {
                 if let Message::Binary(chunk) = message {
@@ -160,15 +254,10 @@ async fn answer_at_once(listener: TcpListener) -> anyhow::Result<()> {
 }
 
 /// Prints the figures and appends them as rows to `target/bench/gateway.jsonl`.
-fn report(
-    options: &Options,
-    mut took: Took,
-    mut late: Vec<Duration>,
-    machine: &serde_json::Value,
-) -> std::io::Result<()> {
-    late.sort_unstable();
-    took.straight.sort_unstable();
-    took.through.sort_unstable();
+fn report(options: &Options, mut took: Took, machine: &serde_json::Value) -> std::io::Result<()> {
+    for measured in [&mut took.late, &mut took.handed_on, &mut took.straight, &mut took.through] {
+        measured.sort_unstable();
+    }
     let at = |took: &[Duration], share: f64| {
         let index = ((took.len() as f64 - 1.0) * share) as usize;
         took.get(index).map_or(f64::NAN, |d| d.as_secs_f64() * 1e3)
@@ -191,27 +280,32 @@ fn report(
     }
     rows.push(Row::latency("through both max", &case, at(&took.through, 1.0), None));
     for (name, share) in [("a thread wakes late p50", 0.5), ("a thread wakes late p99", 0.99)] {
-        rows.push(Row::latency(name, "the machine alone, sleeps of 1 ms", at(&late, share), None));
+        rows.push(Row::latency(name, "the machine alone, sleeps of 1 ms", at(&took.late, share), None));
     }
+    for (name, share) in [("six wakes in a row p50", 0.5), ("six wakes in a row p99", 0.99)] {
+        rows.push(Row::latency(name, "the machine alone", at(&took.handed_on, share), None));
+    }
+    rows.push(Row::new("the host took", "of the processors, meanwhile", took.stolen, "%", None));
     report::write("gateway.jsonl", &rows, machine)
 }
 
-/// Sends chunks in real time and measures from each to the frame that covers it.
-async fn client(url: String, delay: Duration, chunk_ms: u64, seconds: u64) -> anyhow::Result<Vec<Duration>> {
-    tokio::time::sleep(delay).await;
-    let (socket, _) = tokio_tungstenite::connect_async(url).await?;
+/// Sends a chunk whenever one is due and measures from each to the frame that covers it.
+async fn client(
+    socket: Socket,
+    mut due: mpsc::UnboundedReceiver<()>,
+    chunk_ms: u64,
+) -> anyhow::Result<Vec<Duration>> {
     if let tokio_tungstenite::MaybeTlsStream::Plain(stream) = socket.get_ref() {
         stream.set_nodelay(true)?;
     }
     let (mut sink, mut frames) = socket.split();
     let chunk = vec![0_u8; (chunk_ms * 32) as usize];
-    let total = seconds * 1_000 / chunk_ms;
-    let (sent, mut sends) = tokio::sync::mpsc::unbounded_channel();
+    let (sent, mut sends) = mpsc::unbounded_channel();
     let sending = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(Duration::from_millis(chunk_ms));
-        for n in 1..=total {
-            tick.tick().await;
-            sent.send((n * chunk_ms, Instant::now())).ok();
+        let mut at_ms = 0;
+        while let Some(()) = due.recv().await {
+            at_ms += chunk_ms;
+            sent.send((at_ms, Instant::now())).ok();
             sink.send(Message::Binary(chunk.clone().into())).await?;
         }
         anyhow::Ok(sink)
@@ -228,8 +322,7 @@ async fn client(url: String, delay: Duration, chunk_ms: u64, seconds: u64) -> an
         took.push(since.elapsed());
     }
     sending.await??.close().await?;
-    // The first second holds the claim and the start of everything.
-    Ok(took.split_off((1_000 / chunk_ms) as usize))
+    Ok(took)
 }
 
 type Sessions = Arc<std::sync::Mutex<HashMap<SessionId, ClaimedSession>>>;
@@ -262,6 +355,14 @@ async fn echo(queue: RedisQueue, slots: usize) {
             drop(beat.0.heartbeat(&record, &Held { jobs: Vec::new(), sessions }).await);
         }
     };
+    // As in the real worker, what reads the inbox does not wait for what answers.
+    let (answers, mut ready) = mpsc::channel::<Vec<(GatewayId, ToGateway)>>(64);
+    let publisher = queue.clone();
+    let publishing = async move {
+        while let Some(events) = ready.recv().await {
+            drop(publisher.publish(&events).await);
+        }
+    };
     let answering = async move {
         loop {
             let messages = queue.receive(&id, Duration::from_secs(5)).await.unwrap_or_default();
@@ -288,9 +389,9 @@ async fn echo(queue: RedisQueue, slots: usize) {
                 }
             }
             if !events.is_empty() {
-                drop(queue.publish(&events).await);
+                drop(answers.send(events).await);
             }
         }
     };
-    tokio::join!(claiming, beating, answering);
+    tokio::join!(claiming, beating, answering, publishing);
 }

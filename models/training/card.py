@@ -116,6 +116,12 @@ def runs(run):
     if has.get("festival_share"):
         text += (f"; {has['festival_share']:.0%} with a part of Festival's diphone voices (`foreign.py`): the American `ked` (a man), "
                  "and the women `lp` (Italian) and `dita` (Czech), made to say English segments")
+    if has.get("pico_share"):
+        text += f"; {has['pico_share']:.0%} with a voice of SVOX Pico's two English women (`svox.py`)"
+    how = run.get("arguments", {})
+    if how.get("live") and how.get("inventing"):
+        text += (f". {how['invented']:.0%} of the batches were by invented speakers (`spectra.py`), half of them with one of SVOX Pico's "
+                 f"two English women (`svox.py`), who spoke {how['pico']:.0%} of the other speech as they are")
     if share := run.get("share", .5 if run.get("half_way") else 0):
         text += f". The weights are {'half-way' if share == .5 else f'{share:.0%} of the way'} between those before and behind that run"
     return text + "."

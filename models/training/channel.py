@@ -33,6 +33,7 @@ class Channel:
         self.warps = torch.stack(WARP).to(device)
         self.centres = CENTRES.to(device)
         self.bank = self.noise_bank()
+        self.heard = self.log_mel(self.bank, torch.ones_like(self.bank))     # the same noise as features [kinds, frames, 80]
 
     def uniform(self, low, high, *shape):
         """Uniform random numbers."""
@@ -139,6 +140,32 @@ class Channel:
         """The stock extractor's features, raw: [rows, samples] -> [rows, frames, 80]."""
         x = torch.cat([x[:, :1], x[:, 1:] - self.extractor.preemphasis * x[:, :-1]], 1) * inside
         return self.extractor._torch_extract_fbank_features(x, self.device)
+
+    def redress(self, f, inside, level):
+        """Features of rows without sound [rows, frames, 80], their speech at `level` dB [rows]: another level, sounds stronger or weaker
+        here and there, a telephone's band, noise, and all of colour(); raw zero where not `inside` [rows, frames].
+        """
+        rows, frames, mel = f.shape
+        gain = torch.where(self.some(.5, rows), self.uniform(-12, 8, rows), 0.)
+        f, level = f + DB * gain[:, None, None], level + gain
+        hills = self.uniform(-1, 1, rows, 1, frames // 9 + 2, 7) * self.uniform(2, 6, rows, 1, 1, 1)
+        hills = F.interpolate(hills, size=(frames, mel), mode="bilinear", align_corners=True)[:, 0]
+        f = f + DB * hills * self.some(.3, rows)[:, None, None]
+        phone = self.some(.12, rows)[:, None]
+        f = torch.where((phone & (self.centres > self.uniform(3300, 3900, rows, 1)))[:, None], FLOOR + 1., f)
+        f = f - 4. * (phone & self.some(.5, rows)[:, None] & (self.centres < self.uniform(150, 320, rows, 1)))[:, None]
+        noisy = self.some(.7, rows)
+        snr = torch.where(noisy, torch.where(self.some(.5, rows), self.uniform(3, 20, rows), self.uniform(20, 45, rows)), 120.)
+
+        def piece(gain):
+            kind = torch.randint(len(KINDS), (rows, 1), generator=self.random, device=self.device)
+            start = torch.randint(self.heard.shape[1], (rows, 1), generator=self.random, device=self.device)
+            at = (start + torch.arange(frames, device=self.device)) % self.heard.shape[1]
+            return self.heard[kind, at] + DB * gain[:, None, None]
+        second = torch.where(self.some(.4, rows), self.uniform(-12, 0, rows), -120.)
+        swing = self.curve(rows, max(2, frames // 75), frames, -15, 3) * self.some(.2, rows)[:, None]
+        noise = torch.logaddexp(piece(torch.zeros_like(snr)), piece(second)) + DB * (swing + (level - snr)[:, None])[..., None]
+        return self.colour(torch.logaddexp(f, noise).clamp(min=FLOOR)) * inside[..., None]
 
     def colour(self, f):
         """Changes of log-mel features [rows, frames, 80]: vocal tract, equaliser, dullness, masks that hold the mean."""

@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from foreign import VOICES
 from make_data import CACHE
 from model import BLANK, LOOKAHEADS, TOKENS, build, encode, fold_input, greedy, text_of, tokens, unfold_input
+from svox import PICO
 
 
 def tokenizer():
@@ -39,18 +40,19 @@ def before(out, origin, steps):
 
 
 def speech(data):
-    """What lies in the shards: their number, hours, and the shares of hours by invented speakers (speakers.py) and of those with
-    a part of Festival's voices (foreign.py).
+    """What lies in the shards: their number, hours, and the shares of hours by invented speakers (speakers.py), of those with a
+    part of Festival's voices (foreign.py), and of those with SVOX Pico's (svox.py).
     """
-    hours, invented, festival, files = 0., 0., 0., sorted(Path(data).glob("train_*.pt"))
+    hours, invented, festival, pico, files = 0., 0., 0., 0., sorted(Path(data).glob("train_*.pt"))
     for f in files:
         s = torch.load(f, mmap=True)
         for voice, a, b in zip(s["voice"], s["at"], s["at"][1:]):
             h = (b - a) / 360000
             hours, invented = hours + h, invented + h * voice.endswith("+invented")
             festival += h * bool(VOICES.keys() & voice.split("+"))
+            pico += h * bool(PICO.keys() & voice.split("+"))
     return {"shards": len(files), "hours": round(hours, 1), "invented_share": round(invented / max(hours, 1e-9), 2),
-            "festival_share": round(festival / max(hours, 1e-9), 2)}
+            "festival_share": round(festival / max(hours, 1e-9), 2), "pico_share": round(pico / max(hours, 1e-9), 2)}
 
 
 def between(state, folder, share=.5):

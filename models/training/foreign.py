@@ -83,7 +83,7 @@ class Festival:
 
     def __init__(self):
         self.process = subprocess.Popen(["festival", "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.known = {v: index(ROOT / group) for v, (_, group) in VOICES.items()}
+        self.known = {}                                                    # voice -> its diphones, read when it first speaks
         self.folder = tempfile.TemporaryDirectory(prefix="festival-")
         self.wave = os.path.join(self.folder.name, "said.raw")
 
@@ -95,6 +95,8 @@ class Festival:
             names = names.split()
             parts += [(n, max(ms / len(names), 12.), i) for n in names]
         if voice != MAN:                                                  # ked's own rules replace what it lacks
+            if voice not in self.known:
+                self.known[voice] = index(ROOT / VOICES[voice][1])
             parts, odd = joined(parts, self.known[voice])
             missing[list(odd)] = np.maximum(missing[list(odd)], .8)
         at, lines, tune = 0., [], melody(rng, ends, phones, hertz)

@@ -1,7 +1,8 @@
 """Journey: sentences and voices -> LIVE SPEECH: processes that speak, a pool on the GPU, batches through channel.py -> train.py.
 
 A GPU trains tens of thousands of times faster than real time, so speech is made while it trains, by all other cores of the
-machine, and kept as clean audio on the GPU. Every batch is dressed anew there: speed, voice, room, noise, level.
+machine, and kept as clean audio on the GPU. Every batch is dressed anew there: speed, voice, room, noise, level. Speakers who
+do not exist (speakers.py) are spectra from the start: some of the processes invent them (`--invented`), see spectra.py.
 
 Chunks pass through files of one folder (in memory, /dev/shm): written whole, renamed, read once, removed.
 """
@@ -18,10 +19,13 @@ import torch
 
 import opentext
 from grammar import Sentences
+import spectra
 from lattice import NEVER
+from make_data import FOREIGN_SPEAKERS, STRANGE
 from model import FRAME_MS, frames_out, tokens
-from sound import resample, voice_for
-from voices import FLITE, Espeak, Flite
+from sound import Maker, resample, voice_for
+from svox import PICO
+from voices import FLITE
 
 RATE = 16000
 CHUNK = 64                                                                  # utterances in a file
@@ -40,16 +44,18 @@ def token_times(text, starts, end):
     return out
 
 
-def spoken(r, text, voice, synthesizers, women=.25):
+def spoken(r, text, voice, maker, women=.25):
     """Clean speech in a voice: (float32 [samples] at 16 kHz, token times in ms, pace) or None where word times are missing.
 
     All trained flite voices are men. A share `women` of their speech is slow and waits to be played `pace` times as fast, with a
     woman's pitch and, by Channel.voice, her vocal tract; two thirds of the rest are plain, because plain voices are what is
     asked for.
     """
-    espeak, flite = synthesizers
+    espeak, flite = maker.espeak, maker.flite
     pace = 1.
-    if voice in FLITE:
+    if voice in PICO:
+        x, rate, starts = maker.woman(r, text, voice)
+    elif voice in FLITE:
         kind = r.random()
         pace = r.uniform(1.3, 1.8) if kind > 1 - women else 1.
         x, rate, starts = flite(text, voice, *((r.uniform(.93, 1.1), 1.) if kind < (1 - women) * 2 / 3 else
@@ -63,25 +69,54 @@ def spoken(r, text, voice, synthesizers, women=.25):
     return x, token_times(text, starts, min(1000 * len(x) / RATE, starts[-1] + pace * (90 * last + 80))), pace
 
 
-def speak_on(rank, a, folder):
-    """A process that speaks until it is stopped."""
+def speak_on(rank, a, folder, inventing):
+    """A process that speaks until it is stopped, or one that invents speakers."""
     torch.set_num_threads(1)
+    os.nice(10)                                                            # the process that trains launches thousands of kernels a second
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sentences = Sentences(*opentext.load(a.data.parent / "text" / "open.txt"))
-    synthesizers, r, parent = (Espeak(), Flite()), random.Random(f"{a.seed}/{rank}/speech"), os.getppid()
+    maker, r, parent = Maker(), random.Random(f"{a.seed}/{rank}/speech"), os.getppid()
     for k in range(1_000_000):
-        rows = []
-        while len(rows) < CHUNK:
-            text = sentences(r)
-            row = spoken(r, text, voice_for(r), synthesizers, a.women)
-            if row and SHORTEST < len(row[0]) / row[2] < LONGEST and np.abs(row[0]).max() > .01:
-                rows.append((tokens(text), *row))
-        write(rows, folder / f"{rank}_{k:06d}")
+        if inventing:
+            put(spectra.write, invented_chunk(r, sentences, maker), folder / f"{rank}_{k:06d}")
+        else:
+            put(write, spoken_chunk(r, sentences, maker, a), folder / f"{rank}_{k:06d}")
         if os.getppid() != parent:
             return
 
 
-def write(rows, path):
+def spoken_chunk(r, sentences, maker, a):
+    """CHUNK rows (token ids, audio, token times, pace) of the usual voices."""
+    rows = []
+    while len(rows) < CHUNK:
+        text = sentences(r)
+        row = spoken(r, text, voice_for(r, pico=a.pico), maker, a.women)
+        if row and SHORTEST < len(row[0]) / row[2] < LONGEST and np.abs(row[0]).max() > .01:
+            rows.append((tokens(text), *row))
+    return rows
+
+
+def invented_chunk(r, sentences, maker):
+    """CHUNK rows or a few more (token ids, features, token times, level) by invented speakers, most of them with one of STRANGE."""
+    rows = []
+    while len(rows) < CHUNK:
+        said = sentences(r)
+        for text, f, starts, _, level in maker.invented(r, said, FOREIGN_SPEAKERS, r.choice([*STRANGE, None])):
+            end = min(10 * len(f), starts[-1] + 90 * len(text.split()[-1]) + 80)
+            if len(f) < spectra.LONGEST:
+                rows.append((tokens(text), f, token_times(text, starts, end), level))
+    return rows
+
+
+def put(writer, rows, path):
+    """A chunk appears in its folder whole."""
+    half = path.with_suffix(".half")
+    with open(half, "wb") as f:
+        writer(rows, f)
+    os.replace(half, path.with_suffix(".npz"))
+
+
+def write(rows, file):
     """One chunk: audio of unit level as int16 with its scale, tokens and their times, one behind the other."""
     audio, level = [], []
     for _, x, *_ in rows:
@@ -89,12 +124,9 @@ def write(rows, path):
         active = x[np.abs(x) > .02 * loud]
         audio.append(np.round(x / loud * 32767).astype(np.int16))
         level.append(loud / active.std() / 32767)                          # int16 times this has unit level
-    half = path.with_suffix(".half")
-    with open(half, "wb") as f:
-        np.savez(f, audio=np.concatenate(audio), samples=[len(x) for x in audio], level=np.float32(level), pace=np.float32([r[3] for r in rows]),
-                 ids=np.concatenate([np.uint8(r[0]) for r in rows]), count=[len(r[0]) for r in rows],
-                 times=np.concatenate([np.float32(r[2]) for r in rows]))
-    os.replace(half, path.with_suffix(".npz"))
+    np.savez(file, audio=np.concatenate(audio), samples=[len(x) for x in audio], level=np.float32(level),
+             pace=np.float32([r[3] for r in rows]), ids=np.concatenate([np.uint8(r[0]) for r in rows]),
+             count=[len(r[0]) for r in rows], times=np.concatenate([np.float32(r[2]) for r in rows]))
 
 
 class Pool:
@@ -149,11 +181,14 @@ class Feed:
         self.channel = Channel(a.device, zlib.crc32(f"{a.seed}/{rank}/{step}".encode()), a.augment)
         self.pool, self.folder = Pool(a.device, a.pool_hours), Path(a.chunks) / str(rank)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.full = False
         sentences, r = Sentences(*opentext.load(a.data.parent / "text" / "open.txt")), random.Random(f"{a.seed}/{step}/text")
         text = [torch.tensor(tokens(sentences(r)), dtype=torch.int16) for _ in range(TEXTS)]
         self.text = torch.nn.utils.rnn.pad_sequence(text, batch_first=True, padding_value=-100).to(a.device)
         context = get_context("spawn")
-        self.speakers = [context.Process(target=speak_on, args=(f"{rank}-{step}-{i}", a, self.folder), daemon=True)
+        self.inventors = round(a.inventing * a.speakers)
+        self.spectra = spectra.Spectra(a.device, a.pool_hours / 2 if self.inventors else 0)
+        self.speakers = [context.Process(target=speak_on, args=(f"{rank}-{step}-{i}", a, self.folder, i < self.inventors), daemon=True)
                          for i in range(a.speakers)]
 
     def words(self):
@@ -178,10 +213,11 @@ class Feed:
         """Takes finished chunks into the pool, at most `most` at a time; stops the speakers when it is full."""
         for f in sorted(self.folder.glob("*.npz"))[:most]:
             with np.load(f) as chunk:
-                fits = self.pool.add(chunk)
+                pool = self.spectra if "feats" in chunk.files else self.pool
+                self.full |= not pool.add(chunk)
             f.unlink()
-            if not fits:
-                return self.stop()
+        if self.full:
+            return self.stop()
         dead = [p.exitcode for p in self.speakers if p.exitcode not in (None, 0, -signal.SIGTERM)]
         if dead:
             raise RuntimeError(f"a speaking process ended with {dead[0]}")
@@ -273,17 +309,29 @@ class Feed:
         at = ((ms / FRAME_MS).long() - order).cummax(1).values + order
         return torch.where(order < u[:, None], at.minimum(frames[:, None] - 1), NEVER)
 
+    def some_batches(self):
+        """A few batches of sound, and of spectra as `--invented` says, in a random order."""
+        rows = 24 * self.a.frames // 400
+        sound = list(self.plan(self.rng.choice(self.pool.utterances, min(self.pool.utterances, rows), replace=False)))
+        todo = [lambda b=b: self.batch(b) for b in sound]
+        if self.inventors:
+            want = len(sound) * self.a.invented / (1 - self.a.invented)
+            todo += [lambda b=b: spectra.frames_of_batch(self.spectra.batch(*b, self.channel.redress), self.frames_of)
+                     for b in self.spectra.plan(self.rng, self.a.frames, rows, self.channel.strength)[:round(want)]]
+        for i in self.rng.permutation(len(todo)):
+            yield todo[i]()
+
     def __call__(self, step):
         """Yields batches; waits at the start until there is enough speech for some."""
         self.start()
         try:
-            while self.pool.used < min(len(self.pool.audio) // 2, self.a.frames * 160 * 3):
+            enough = self.a.frames * 160 * 3
+            while self.pool.used < min(len(self.pool.audio) // 2, enough) or (
+                    self.inventors and self.spectra.used < min(len(self.spectra.feats) // 2, enough // 160)):
                 self.look()
                 time.sleep(.05)                                            # the speakers have only just begun
             while True:
                 self.look()
-                few = min(self.pool.utterances, 24 * self.a.frames // 400)
-                for rows in self.plan(self.rng.choice(self.pool.utterances, few, replace=False)):
-                    yield self.batch(rows)
+                yield from self.some_batches()
         finally:
             self.stop()

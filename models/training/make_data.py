@@ -21,11 +21,13 @@ import opentext
 from foreign import MAN, VALIDATION_WOMAN, WOMEN
 from grammar import EVERYDAY_TEST, Sentences, digits, held_out_sentences
 from sound import RATE, Maker, dress, empty, noise, resample, voice_for
+from svox import PICO
 
 CACHE = Path(os.environ.get("SMALLEST_CACHE") or Path.home() / ".cache" / "smallest") / "train"
 ESPEAK_TEST = ["en-us", "en", "en-us+m3", "en+m5", "en-us+f2", "en+f3", "en-us+f5", "en-us+m7"]
 FLITE_TEST = ["kal", "awb", "rms"]
 SPEAKERS, FOREIGN_SPEAKERS = 8, 5                                           # invented ones for a sentence
+STRANGE = [MAN, *WOMEN, *PICO, *PICO]                                       # the voices that invented ones are made with; English women most
 
 
 def pack(rows):
@@ -40,11 +42,11 @@ def train_shard(maker, sentences, k, size, invented=0., foreign=False):
     r, rows, speakers = random.Random(1000 + k), [], FOREIGN_SPEAKERS if foreign else SPEAKERS
     while len(rows) < size:
         if invented and r.random() < invented / (invented + speakers * (1 - invented)):
-            rows += maker.invented(r, sentences(r), speakers, r.choice([MAN, *WOMEN]) if foreign else None)
+            rows += maker.invented(r, sentences(r), speakers, r.choice(STRANGE) if foreign else None)
         elif r.random() < .02:
             rows.append(("", maker.features(empty(r)), [], "", -26.))
         else:
-            voice = MAN if foreign and r.random() < .12 else voice_for(r, maker.easy)
+            voice = r.choice([MAN, *PICO]) if foreign and r.random() < .3 else voice_for(r, maker.easy)
             rows.append(maker.row(r, sentences(r), voice))
     return rows
 

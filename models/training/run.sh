@@ -7,14 +7,14 @@
 # What comes out of each stage lies below $SMALLEST_CACHE/train/models; a stage whose model is there is not run again.
 #   base      from nothing, all usual voices
 #   invented  on from base with invented speakers; half-way between the weights
-#   foreign   on from invented with foreign voices; choose.py picks the share of that run in the weights
+#   foreign   on from invented with foreign voices and Pico's women; choose.py picks the share of that run in the weights
 #   demo-asr  foreign with samples, results and card: what adopt.sh takes into the checkout
 #
 # Environment: PYTHON (with requirements.txt installed), SMALLEST_CACHE (default ~/.cache/smallest), WORKERS (2), DEVICE (cpu or
 # cuda), FRAMES in a batch of base (5000, or 100000 with cuda), the steps BASE_STEPS (40000, or 12000 with cuda), INVENTED_STEPS
-# (1200), FOREIGN_STEPS (2200), and the shards of base, SHARDS (72) and EASY_SHARDS (8). With cuda base is one worker, the other
-# cores speak meanwhile, and no shards are made for it. The other stages are short and always on the CPU: their speakers are
-# invented as features, not as the sound that a GPU trains on.
+# (1200), FOREIGN_STEPS (2200), and the shards of base, SHARDS (72) and EASY_SHARDS (8). With cuda there are no shards: one
+# worker trains, the other cores speak and invent meanwhile (live.py). The stage `invented` is left out then, since base hears
+# invented speakers from the start, and foreign is a short run with a rate that falls.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -35,9 +35,12 @@ if ! command -v festival >/dev/null || ! "$python" -c "import foreign; assert al
     exit 1
 fi
 
+PYTHON=$python ./svox.sh >/dev/null
+
 # Sizes, and what a smoke run has smaller.
 if [ "$device" = cpu ]; then base_steps=${BASE_STEPS:-40000} frames=${FRAMES:-5000}; else base_steps=${BASE_STEPS:-12000} frames=${FRAMES:-100000}; fi
-invented_steps=${INVENTED_STEPS:-1200} foreign_steps=${FOREIGN_STEPS:-2200}
+invented_steps=${INVENTED_STEPS:-1200} foreign_steps=${FOREIGN_STEPS:-2200} before_foreign=invented
+[ "$device" = cpu ] || before_foreign=base
 shards=${SHARDS:-72} easy_shards=${EASY_SHARDS:-8} invented_shards=12 plain_shards=8 foreign_shards=20
 test_size=120 rows=1000 foreign_rows=600 later_frames=6500
 phases=() checked=() tried=() wanted=() measured=(--workers "$workers")
@@ -92,7 +95,7 @@ if ! made base; then
     "$python" export.py --run "$train/run-base" --out "$train/models/base" "${checked[@]}"
 fi
 
-if ! made invented; then
+if [ "$device" = cpu ] && ! made invented; then
     say "invented: $invented_steps steps on with invented speakers, half-way between the weights"
     shards_of invented --first 1000 --shards "$invented_shards" --size "$rows" --invented .55
     train_on invented "$invented_steps" base --data "$train/data-invented" --workers "$later_workers" --frames "$later_frames" \
@@ -102,12 +105,16 @@ fi
 
 if ! made foreign; then
     say "foreign: $foreign_steps steps on with foreign voices, the share of them picked"
-    shards_of foreign --first 2000 --shards "$plain_shards" --size "$rows" --invented .4
-    shards_of foreign --first 3000 --shards "$foreign_shards" --size "$foreign_rows" --invented .65 --foreign
-    train_on foreign "$foreign_steps" invented --data "$train/data-foreign" --workers "$later_workers" --frames "$later_frames" \
-        --augment .7 --lr 1.4e-3 --muon 2.1e-3
-    share=$("$python" choose.py --run "$train/run-foreign" --from-model "$train/models/invented" "${tried[@]}")
-    "$python" export.py --run "$train/run-foreign" --out "$train/models/foreign" --half-way-from "$train/models/invented" \
+    if [ "$device" = cpu ]; then
+        shards_of foreign --first 2000 --shards "$plain_shards" --size "$rows" --invented .4
+        shards_of foreign --first 3000 --shards "$foreign_shards" --size "$foreign_rows" --invented .65 --foreign
+        train_on foreign "$foreign_steps" "$before_foreign" --data "$train/data-foreign" --workers "$later_workers" \
+            --frames "$later_frames" --augment .7 --lr 1.4e-3 --muon 2.1e-3
+    else
+        train_on foreign "$foreign_steps" "$before_foreign" --device "$device" --frames "$frames" --augment 1 --pico .25
+    fi
+    share=$("$python" choose.py --run "$train/run-foreign" --from-model "$train/models/$before_foreign" "${tried[@]}")
+    "$python" export.py --run "$train/run-foreign" --out "$train/models/foreign" --half-way-from "$train/models/$before_foreign" \
         --share "$share" "${checked[@]}"
 fi
 

@@ -10,11 +10,15 @@ import torch
 
 from augment import FLOOR
 from foreign import MAN, Festival
+from overlay import laid_over
 from speakers import Recording, Speaker, invent, read
+from svox import PICO, Pico
 from voices import ESPEAK_BASE, ESPEAK_PLAIN, ESPEAK_VARIANT, FLITE, FLITE_HZ, FLITE_MORPH, FLITE_UNSEEN, Espeak, Flite
 
 RATE = 16000
 WOMAN = .16                                                                 # log of her formants over a man's
+KNOWN = "awb"                                                               # whose times are laid over a voice that tells none
+LEAD, TRAIL = .1, .3                                                        # s of silence around both for that
 
 
 def noise(r, n, kind):
@@ -108,8 +112,10 @@ def morph(a, b, share):
     return torch.from_numpy(np.maximum(x, FLOOR)).half(), ends[:-1]
 
 
-def voice_for(r, easy=False, flite=.6):
-    """The name of a trained voice."""
+def voice_for(r, easy=False, flite=.6, pico=0.):
+    """The name of a trained voice; `pico`: the share of SVOX Pico's women, where they are there."""
+    if pico and r.random() < pico:
+        return r.choice(sorted(PICO))
     if r.random() < flite:
         return r.choice(FLITE)
     return r.choice(ESPEAK_BASE[:5]) + r.choice(ESPEAK_PLAIN) if easy else r.choice(ESPEAK_BASE) + r.choice(ESPEAK_VARIANT)
@@ -129,6 +135,11 @@ class Maker:
         """The Festival process, started when it is first asked for."""
         return Festival()
 
+    @cached_property
+    def pico(self):
+        """SVOX Pico, loaded when it is first asked for."""
+        return Pico()
+
     def features(self, audio):
         """Raw log-mel features of the stock extractor: int16 [samples] -> float16 [frames, 80]."""
         o = self.extractor(audio.astype(np.float32) / 32768, sampling_rate=RATE, return_tensors="pt")
@@ -140,6 +151,9 @@ class Maker:
             kind, high = r.random(), r.random()                            # drawn for plain ones too: same test sets as ever
             speed, f0, stretch = (1., 1., 1.) if plain else flite_change(r, kind, high, self.easy)
             x, rate, w = self.flite(text, voice, stretch, f0)
+        elif voice in PICO:
+            speed = 1.
+            x, rate, w = self.woman(r, text, voice)
         elif voice == MAN:
             speed = 1.
             _, _, w = self.flite(text, r.choice(FLITE_MORPH), r.uniform(.85, 1.2))
@@ -153,6 +167,13 @@ class Maker:
                 r.randint(165 - wide - 5, 165 + 2 * wide), r.randint(50 - wide, 50 + wide), r.randint(50 - wide, 50 + wide))
             x, rate, w = self.espeak(text, voice, wpm, pitch, rng)
         return resample(x, rate, speed), [t / speed for t in w] if w else None
+
+    def woman(self, r, text, voice):
+        """A text by one of PICO: (audio, its rate, word starts in ms or None)."""
+        x = self.pico(text, voice, r.randint(80, 125), r.randint(78, 125))
+        known, rate, w = self.flite(text, KNOWN, 1.)
+        both = [self.features(dress(r, a, LEAD, TRAIL, -24.)).float().numpy() for a in (resample(known, rate), x)]
+        return x, RATE, (laid_over(np.array(w) + 1000 * LEAD, *both) - 1000 * LEAD).clip(0).tolist() if w else None
 
     def mixed(self, r, text):
         """One training row of a mixture of two flite voices, or None where they divide the text differently."""
@@ -174,7 +195,7 @@ class Maker:
 
         One voice is also recorded with a woman's pitch; it is the main one of two thirds of the rows. rms has one pitch and
         must speak slowly and be played faster, which moves its formants too; speakers.py moves them back. With a `foreign`
-        voice (foreign.py) that one is the main one instead, and one of the others in the last third.
+        voice (foreign.py, or one of PICO) that one is the main one instead, and one of the others in the last third.
         """
         lead, trail, level = r.choice([0., r.uniform(.05, .5)]), r.uniform(.3, .8), r.uniform(-36, -14)
         late = 1000 * int(lead * RATE) / RATE
@@ -194,7 +215,7 @@ class Maker:
             return []
         rows, rng = [], np.random.default_rng(r.getrandbits(32))
         plain, raised = (-.12, .18), tuple(np.array((.0, .26)) - np.log(speed))
-        strange = self.strange(r, rng, foreign, (phones, said[r.choice(FLITE_MORPH)], late), kept) if foreign else None
+        strange = self.strange(r, rng, foreign, (text, phones, said[r.choice(FLITE_MORPH)], late), kept) if foreign else None
         for i in range(count):
             main = woman if i % 3 else r.choice(FLITE_MORPH)
             (rec, starts), tract = (high, raised) if i % 3 else (said[main], plain)
@@ -209,12 +230,16 @@ class Maker:
         return rows
 
     def strange(self, r, rng, voice, timing, kept):
-        """A sentence by a voice of foreign.py: (recording, word starts in ms, range of the log of the formant shift).
+        """A sentence by a voice of foreign.py or PICO: (recording, word starts in ms, range of the log of the formant shift).
 
-        timing: (segment names, (recording, word starts) whose times it keeps, ms in front of the speech); kept(audio, rate) ->
-        features. Half of the time the man among them has a woman's pitch.
+        timing: (text, segment names, (recording, word starts) whose times it keeps or is laid over, ms in front of the speech);
+        kept(audio, rate) -> features. Half of the time the man among them has a woman's pitch.
         """
-        phones, (model, starts), late = timing
+        text, phones, (model, starts), late = timing
+        if voice in PICO:
+            f = kept(self.pico(text, voice, r.randint(80, 125), r.randint(78, 125)), RATE)
+            ends = laid_over(model.ends, model.feats, f)
+            return Recording(f, ends, size=WOMAN), np.interp(starts, model.ends, ends), (-.14, .14)
         man = voice == MAN
         hertz = r.uniform(85, 130) if man and r.random() < .5 else r.uniform(150, 225)
         x, rate, missing = self.festival(rng, phones, model.ends - late, voice, hertz)

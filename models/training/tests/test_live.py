@@ -1,6 +1,7 @@
 """Speech made while a GPU trains, here on the CPU: audio and tokens lie where they should, features are the stock ones."""
 import argparse
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def chunk(path, texts, seconds=1.5):
         x = .3 * np.sin(np.arange(n) * (.05 + .01 * i)).astype(np.float32) + 1e-3 * rng.standard_normal(n).astype(np.float32)
         ids = tokens(text)
         rows.append((ids, x, [1000 * n / live.RATE * (k + .5) / len(ids) for k in range(len(ids))], 1.))
-    live.write(rows, path)
+    live.put(live.write, rows, path)
     return rows
 
 
@@ -31,7 +32,7 @@ def feed(tmp_path, monkeypatch):
     monkeypatch.setattr(channel, "BANK_S", 2)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "open.txt").write_text("this is a sentence\nand here is another one\n")
-    args = argparse.Namespace(seed=1, device="cpu", pool_hours=.01, chunks=tmp_path / "chunks", speakers=0, augment=0., frames=600,
+    args = argparse.Namespace(seed=1, device="cpu", pool_hours=.01, chunks=tmp_path / "chunks", speakers=0, inventing=.6, augment=0., frames=600,
                               data=tmp_path / "data", spelling_rows=3)
     feed = live.Feed(args, 0, 0)
     rows = chunk(tmp_path / "chunks" / "0" / "a", ["go on", "stop", "it's half past nine", "a b"])
@@ -142,9 +143,9 @@ def test_spoken_words_have_times():
 
         def __call__(self, text, voice, *how):
             return np.ones(32000, np.float32) * .1, 16000, [0., 900.] if len(text.split()) == 2 else None
-    x, times, pace = live.spoken(random.Random(1), "go on", "kal", (None, Says()))
+    x, times, pace = live.spoken(random.Random(1), "go on", "kal", SimpleNamespace(espeak=None, flite=Says()))
     assert 32000 <= len(x) < 33000 and len(times) == 6 and times == sorted(times) and times[3] > 900 and 1 <= pace < 1.8
-    assert live.spoken(random.Random(1), "go", "kal", (None, Says())) is None
+    assert live.spoken(random.Random(1), "go", "kal", SimpleNamespace(espeak=None, flite=Says())) is None
 
 
 def test_one_step_on_live_speech(feed, tmp_path):
@@ -171,12 +172,11 @@ def test_a_process_speaks_until_it_is_stopped(tmp_path, monkeypatch):
             return np.sin(np.arange(live.RATE * n) * .1).astype(np.float32), live.RATE, [1000. * i for i in range(n)]
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "open.txt").write_text("this is a sentence\nand here is another one\n")
-    monkeypatch.setattr(live, "Espeak", Says)
-    monkeypatch.setattr(live, "Flite", Says)
+    monkeypatch.setattr(live, "Maker", lambda: SimpleNamespace(espeak=Says(), flite=Says()))
     monkeypatch.setattr(live.signal, "signal", lambda *_: None)
     parents = iter([1, 1, 2])
     monkeypatch.setattr(live.os, "getppid", lambda: next(parents))
-    live.speak_on("0-1", argparse.Namespace(seed=1, data=tmp_path / "data", women=.25), tmp_path)
+    live.speak_on("0-1", argparse.Namespace(seed=1, data=tmp_path / "data", women=.25, pico=0.), tmp_path, False)
     chunks = sorted(tmp_path.glob("*.npz"))
     assert [f.name for f in chunks] == ["0-1_000000.npz", "0-1_000001.npz"]
     with np.load(chunks[0]) as c:

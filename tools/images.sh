@@ -237,7 +237,10 @@ make_image() {
 size_mb() { # IMAGE NAME
   local bytes
   case "$engine" in
-    buildah) bytes="$(buildah images --json "$2" | sed -n 's/.*"size": "\(.*\)".*/\1/p' | head -1)"; echo "${bytes%% MB}"; return ;;
+    buildah) # says 495 MB or 3.78 GB
+      buildah images --json "$2" | sed -n 's/.*"size": "\([0-9.]*\) \([KMG]\)B".*/\1 \2/p' |
+        awk 'NR == 1 { printf "%d\n", $1 * ($2 == "G" ? 1000 : $2 == "M" ? 1 : .001) }'
+      return ;;
     *) bytes="$("$engine" image inspect --format '{{.Size}}' "$2")" ;;
   esac
   echo "$((bytes / 1000000))"

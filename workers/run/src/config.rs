@@ -90,7 +90,7 @@ pub struct AsrArgs {
     /// Seconds of audio of all recordings claimed at once
     #[arg(long, env = "BATCH_AUDIO_SECONDS", default_value_t = 7_200)]
     pub batch_audio_seconds: u64,
-    /// Threads of the model on a CPU; half of the cores when not given, since idle threads spin
+    /// Threads of the model on a CPU; half of the cores when not given, since idle threads spin, and 1 beside a GPU
     #[arg(long, env = "TORCH_THREADS")]
     pub torch_threads: Option<usize>,
     /// What runs the model

@@ -3,6 +3,7 @@
 //! `samples → features → subsampling → conformer → decode → tokens`. Implements [`workers_engine::Engine`]; keeps
 //! for each slot the samples that windows still reach back to, and counts its frames. Must not know queues or text.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,7 +36,7 @@ pub struct LoadOptions {
     pub precision: Precision,
     /// Slots to hold; none lets the engine choose by memory.
     pub slots: Option<usize>,
-    /// Threads of libtorch on the CPU; none takes half of the cores.
+    /// Threads of libtorch on the CPU; none takes half of the cores, and one beside a GPU.
     pub threads: Option<usize>,
     /// On the CPU, run the plain tensor operations that a GPU runs, instead of the kernels: for tests that compare.
     pub plain: bool,
@@ -111,11 +112,12 @@ impl TorchEngine {
         mut weights: Weights,
         options: &LoadOptions,
     ) -> Result<Self, EngineError> {
-        let threads = options.threads.unwrap_or_else(default_threads);
-        tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
         ffi::keep_memory();
         let _inference = InferenceMode::enter();
         let device = device::choose(options.device)?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = options.threads.unwrap_or_else(|| default_threads(device, cores));
+        tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
         let kind = kind(options.precision, device);
         let place = Placement { device, kind, fused: device == Device::Cpu && !options.plain };
         let parts = (|| -> Result<_, TchError> {
@@ -307,9 +309,13 @@ fn describe(
 }
 
 /// Half of the cores: waiting threads of OpenMP spin, and a gateway, Redis and clients beside the worker need the
-/// other half. Measured on two busy cores, a second thread costs seven times the CPU and gains no time.
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+/// other half. Measured on two busy cores, a second thread costs seven times the CPU and gains no time. Beside a GPU one is
+/// enough: what is left to the CPU is small, and threads that spin for it take the cores from who launches its kernels.
+fn default_threads(device: Device, cores: usize) -> usize {
+    match device {
+        Device::Cpu => cores.div_ceil(2),
+        _ => 1,
+    }
 }
 
 /// Slots whose states fit a gibibyte, at most 256.
@@ -324,6 +330,17 @@ fn run_error(error: TchError) -> EngineError {
     let detail = error.to_string();
     let first = detail.lines().next().unwrap_or_default().to_owned();
     EngineError::RunModel { fatal: detail.contains("CUDA error"), detail: first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_gpu_no_thread_spins_for_the_cpu() {
+        assert_eq!([1, 2, 3, 16].map(|cores| default_threads(Device::Cpu, cores)), [1, 1, 2, 8]);
+        assert_eq!([1, 16].map(|cores| default_threads(Device::Cuda(0), cores)), [1, 1]);
+    }
 }
 
 #[cfg(test)]

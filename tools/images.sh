@@ -9,7 +9,7 @@
 #   --tag TAG                  default: the version of the workspace
 #   --list                     prints the names of the images and ends
 #
-# Images: operator gateway license-proxy worker redis; worker-cuda (needs `tools/libtorch.sh --cuda`, about 5 GB);
+# Images: operator gateway license-proxy worker redis; worker-cuda (needs `tools/libtorch.sh --cuda`; 3.8 GB);
 # worker-fake (for tests; on top of worker).
 # An image whose programs, libraries, models and Containerfile are as before is not built again.
 # Where no registry can be reached, the base image is made from Debian packages (debootstrap, as root) under the

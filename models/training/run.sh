@@ -35,8 +35,6 @@ if ! command -v festival >/dev/null || ! "$python" -c "import foreign; assert al
     exit 1
 fi
 
-PYTHON=$python ./svox.sh >/dev/null
-
 # Sizes, and what a smoke run has smaller.
 if [ "$device" = cpu ]; then base_steps=${BASE_STEPS:-40000} frames=${FRAMES:-5000}; else base_steps=${BASE_STEPS:-12000} frames=${FRAMES:-100000}; fi
 invented_steps=${INVENTED_STEPS:-1200} foreign_steps=${FOREIGN_STEPS:-2200} before_foreign=invented
@@ -78,6 +76,8 @@ shards_of() {
     ln -sf ../data/noise.pt "$train/data-$1/noise.pt"
     "$python" make_data.py --out "$train/data-$1" "${@:2}"
 }
+
+PYTHON=$python ./svox.sh >/dev/null
 
 say "test and validation sets"
 [ -e "$train/data/test.pt" ] || "$python" make_data.py --test --test-size "$test_size"

@@ -2,10 +2,11 @@
 //!
 //! The operator is the one manager of the fields that it sets and takes them back from whoever changes them. What
 //! is as it was applied, and as nobody touched since, is not sent again: at rest nothing is written. What is not known to
-//! be ours is not taken over (`apply/claim`).
+//! be ours is not taken over (`apply/claim`); most of it is made by POST, which costs the apiserver less (`apply/made`).
 
 mod claim;
 mod kinds;
+mod made;
 mod prune;
 mod replicas;
 
@@ -159,9 +160,13 @@ impl Round<'_> {
             return Ok(());
         }
         let api: Api<O> = Api::namespaced(client.clone(), &self.key.namespace);
-        let is_ours = index.has(self.key, &id);
+        let known = index.live(self.key, &id);
         let flight = index.applying(self.key, id);
-        let answer = if is_ours {
+        let answer = if let Some(live) = known {
+            if live.is_made {
+                // Boxed, since it is seldom: every turn would have room for it.
+                Box::pin(made::convert(&api, name)).await?;
+            }
             send(&api, name, &object, &as_ours()).await?
         } else {
             self.claim(&api, (kind, name), &object).await?

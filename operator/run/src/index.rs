@@ -11,6 +11,7 @@
 //! report got as answers is put in at once, and the watch's older news of the same object is passed over, so
 //! that no step works with what it has itself made old. News that comes before the answer waits for it (`index/flight`).
 
+mod fields;
 mod flight;
 mod object;
 mod relist;
@@ -26,6 +27,7 @@ use operator_plan::Children;
 
 use crate::scale::Key;
 
+pub(crate) use fields::{as_applied, is_noted};
 pub(crate) use flight::Answer;
 use flight::Flights;
 pub(crate) use object::{Kind, Object, Slots};
@@ -63,6 +65,8 @@ pub(crate) struct Live {
     pub(crate) owner: Option<String>,
     /// `spec.replicas` is among the fields that we manage.
     pub(crate) sets_replicas: bool,
+    /// It was made by POST, and not applied since.
+    pub(crate) is_made: bool,
     version: Option<u64>,
     /// Fingerprint of the fields that we manage: it changes when anybody changes one of them.
     fields: u64,
@@ -228,9 +232,9 @@ impl Index {
         self.lock().entries.get(key).map(|entry| entry.owned.clone()).unwrap_or_default()
     }
 
-    /// Is this object known to be of the deployment?
-    pub(crate) fn has(&self, key: &Key, object: &(Kind, String)) -> bool {
-        self.lock().entries.get(key).is_some_and(|entry| entry.owned.contains_key(object))
+    /// This object, if it is known to be of the deployment.
+    pub(crate) fn live(&self, key: &Key, object: &(Kind, String)) -> Option<Live> {
+        self.lock().entries.get(key)?.owned.get(object).cloned()
     }
 
     /// Has exactly this been applied, and has nobody touched it since?
@@ -313,8 +317,9 @@ impl Live {
                 .map(|owner| owner.uid.clone())
                 .next(),
             version: version(metadata),
-            sets_replicas: object::sets_replicas(metadata),
-            fields: object::managed_fields(metadata),
+            sets_replicas: fields::has_replicas(metadata),
+            is_made: fields::is_made(metadata),
+            fields: fields::fingerprint(metadata),
             applied: None,
         }
     }

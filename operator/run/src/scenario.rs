@@ -5,6 +5,7 @@ mod apiserver;
 mod foreign;
 mod handover;
 mod lease;
+mod made;
 mod monitors;
 mod resource;
 mod secrets;

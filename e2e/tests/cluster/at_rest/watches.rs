@@ -76,8 +76,9 @@ pub(super) fn all(space: &Space<'_>) -> Watches {
     .collect()
 }
 
-/// Who of the operator's names wrote which part of an object when; it holds some fields under names of their own.
-type Written = BTreeMap<(String, Option<String>), Option<Time>>;
+/// Who of the operator's names wrote which part of an object in which way and when; it holds some fields under names of
+/// their own, and what it makes by POST is noted as another way than what it applies.
+type Written = BTreeMap<(String, Option<String>, Option<String>), Option<Time>>;
 /// What a change of an object says; the parts of it that the operator wrote, if any.
 type Read<K> = fn(&K, &[Option<String>]) -> Option<News>;
 
@@ -140,7 +141,7 @@ impl Known {
         let parts: Vec<Option<String>> = now
             .into_iter()
             .filter(|(part, time)| before.get(part) != Some(time))
-            .map(|((_, subresource), _)| subresource)
+            .map(|((_, _, subresource), _)| subresource)
             .collect();
         read(object, &parts).into_iter().collect()
     }
@@ -149,7 +150,7 @@ impl Known {
 fn written<K: Resource<DynamicType = ()>>(object: &K) -> Written {
     let ours = object.managed_fields().iter().filter_map(|entry| {
         let manager = entry.manager.clone().filter(|manager| manager.starts_with(OPERATOR))?;
-        Some(((manager, entry.subresource.clone()), entry.time.clone()))
+        Some(((manager, entry.operation.clone(), entry.subresource.clone()), entry.time.clone()))
     });
     ours.collect()
 }

@@ -1,37 +1,25 @@
 //! Objects that are not known to be ours: is one of the name there already, and whose is it?
 //!
-//! Nearly always there is none, and applying makes it. But whoever takes a foreign object over takes its fields, and has
-//! it deleted with the resource. So what is not known is applied without force, and the apiserver refuses where somebody
-//! else holds a field with another value. Of some kinds a foreign object shares hardly a field with ours and would pass
-//! unnoticed: those are looked at first, which costs a read of metadata, once.
+//! Nearly always there is none. But whoever takes a foreign object over takes its fields, and has it deleted with the
+//! resource. So most kinds are made by POST, which is refused where there is one; the others are applied without force,
+//! which is refused where somebody else holds a field with another value. Only then is the metadata read.
 
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::api::{Api, GetParams, PatchParams};
+use kube::api::{Api, PatchParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ApplyError, FIELD_MANAGER, Round, as_ours, send};
-use crate::index::{Index, Kind, Object};
+use super::{ApplyError, FIELD_MANAGER, Round, as_ours, made, send};
+use crate::index::{Index, Kind, Object, is_noted};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Whose an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    /// There is no such object.
-    Nobody,
-    /// It is the resource's, though the index does not know it: somebody took its labels off, or the watch is behind.
-    Resource,
-    /// It is somebody else's.
-    Stranger,
-}
-
 impl Round<'_> {
-    /// Applies an object that is not known to be ours, unless it is a stranger's.
+    /// Makes or applies an object that is not known to be ours, unless it is a stranger's.
     pub(super) async fn claim<O>(
         &self,
         api: &Api<O>,
@@ -41,57 +29,57 @@ impl Round<'_> {
     where
         O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        if self.would_pass_unnoticed(kind, name) {
-            // The apiserver's memory will do: what it does not know yet is hardly older than this look.
-            match self.owner(api, name, &GetParams::any()).await? {
-                Owner::Nobody => {}
-                Owner::Resource => return Ok(send(api, name, object, &as_ours()).await?),
-                Owner::Stranger => return Err(ApplyError::Foreign),
-            }
-        }
-        let unforced = PatchParams { force: false, ..as_ours() };
-        let error = match send(api, name, object, &unforced).await {
-            Err(error) if is_collision(&error) => error,
-            answered => return Ok(answered?),
+        let (answer, is_there): (_, fn(&kube::Error) -> bool) = if made::is_made(kind) {
+            (made::create(api, object).await, may_exist)
+        } else {
+            let unforced = PatchParams { force: false, ..as_ours() };
+            (send(api, name, object, &unforced).await, is_collision)
         };
-        match self.owner(api, name, &GetParams::default()).await? {
-            // The object is wrong in itself, or went meanwhile.
-            Owner::Nobody => Err(error.into()),
-            Owner::Resource => Ok(send(api, name, object, &as_ours()).await?),
-            Owner::Stranger => Err(ApplyError::Foreign),
+        match answer {
+            // Boxed, since it is seldom: every turn would have room for it.
+            Err(error) if is_there(&error) => Box::pin(self.take(api, name, object, error)).await,
+            answered => Ok(answered?),
         }
     }
 
-    /// May one of the name be there with which ours would not collide? Of Secrets the index knows the names of all.
-    fn would_pass_unnoticed(&self, kind: Kind, name: &str) -> bool {
-        match kind {
-            Kind::Secret => self.applier.index.secret_version(&self.key.namespace, name).is_some(),
-            Kind::ServiceAccount | Kind::ConfigMap | Kind::Service | Kind::PodDisruptionBudget => true,
-            // What these select, or what they are, cannot be left out, and only one manager has it its way.
-            Kind::PersistentVolumeClaim
-            | Kind::NetworkPolicy
-            | Kind::StatefulSet
-            | Kind::Deployment
-            | Kind::HorizontalPodAutoscaler
-            | Kind::ServiceMonitor => false,
-        }
-    }
-
-    async fn owner<O>(&self, api: &Api<O>, name: &str, params: &GetParams) -> kube::Result<Owner>
+    /// Applies by force what is there and the resource's, though the index does not know it: somebody took its labels
+    /// off, or the watch is behind.
+    async fn take<O>(
+        &self,
+        api: &Api<O>,
+        name: &str,
+        object: &O,
+        refusal: kube::Error,
+    ) -> Result<O, ApplyError>
     where
-        O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        let found = api.get_metadata_opt_with(name, params).await?;
-        Ok(found.map_or(Owner::Nobody, |found| self.owner_of(&found.metadata)))
+        // Without one, what was refused is ours, or the other went meanwhile.
+        let Some(found) = api.get_metadata_opt(name).await? else { return Err(refusal.into()) };
+        if !self.is_ours(object.meta(), &found.metadata) {
+            return Err(ApplyError::Foreign);
+        }
+        made::convert_from(api, name, &found.metadata).await?;
+        Ok(send(api, name, object, &as_ours()).await?)
     }
 
-    fn owner_of(&self, metadata: &ObjectMeta) -> Owner {
-        let owned = metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid);
-        let label = metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
-        let labelled = label.is_some_and(|label| label == FIELD_MANAGER)
-            && Index::id(metadata).is_some_and(|(key, _)| key == *self.key);
-        if owned || labelled { Owner::Resource } else { Owner::Stranger }
+    /// Is what was found the resource's? It says so itself, by its owner or by our labels. The claim of a model cache has
+    /// no owner: without labels it is known by the apiserver's note of what we set.
+    fn is_ours(&self, wanted: &ObjectMeta, found: &ObjectMeta) -> bool {
+        let owned = found.owner_references.iter().flatten().any(|owner| owner.uid == self.uid);
+        let label = found.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        let ours = label.is_some_and(|label| label == FIELD_MANAGER);
+        match Index::id(found) {
+            Some((key, _)) => owned || (ours && key == *self.key),
+            None => owned || (wanted.owner_references.is_none() && is_noted(found)),
+        }
     }
+}
+
+/// There is one of the name, or may be: a full quota refuses to make what is there too.
+fn may_exist(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.reason == "AlreadyExists" || (status.code == 403 && status.message.contains("exceeded quota"))
 }
 
 /// Something is there that is otherwise: a manager holds one of the fields, or a field cannot be changed.

@@ -1,7 +1,5 @@
 //! The kinds of objects that a deployment consists of, and what is kept of each. Pure.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{
@@ -10,13 +8,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
 use operator_plan::Children;
 
 use super::shelf::Shelf;
-use crate::apply::FIELD_MANAGER;
 
 /// Annotations that status or scaling reads; all others are dropped.
 const KEPT_ANNOTATIONS: [&str; 2] =
@@ -248,29 +245,4 @@ fn trim_pod(spec: PodSpec) -> PodSpec {
             .map(|containers| containers.into_iter().map(container).collect()),
         ..PodSpec::default()
     }
-}
-
-/// Fingerprint of what the apiserver notes about the fields that we applied. When anybody else changes or removes
-/// one of them, it is not ours any more, and the note changes; when we do, its time does.
-pub(super) fn managed_fields(metadata: &ObjectMeta) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    if let Some(entry) = ours(metadata) {
-        entry.time.as_ref().map(|time| time.0).hash(&mut hasher);
-        entry.fields_v1.as_ref().map(|fields| fields.0.to_string()).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// Is `spec.replicas` among the fields that we applied?
-pub(super) fn sets_replicas(metadata: &ObjectMeta) -> bool {
-    let fields = ours(metadata).and_then(|entry| entry.fields_v1.as_ref());
-    fields.is_some_and(|fields| fields.0["f:spec"].get("f:replicas").is_some())
-}
-
-fn ours(metadata: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
-    metadata.managed_fields.iter().flatten().find(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER)
-            && entry.operation.as_deref() == Some("Apply")
-            && entry.subresource.is_none()
-    })
 }

@@ -1,7 +1,8 @@
-//! An apiserver in memory: enough of it for the operator's calls (lists, watches, gets, server-side apply, status,
-//! deletes, Leases), and faults on demand. It notes every call.
+//! An apiserver in memory: enough of it for the operator's calls (lists, watches, gets, making, server-side apply,
+//! status, deletes, Leases), and faults on demand. It notes every call.
 
 mod calls;
+mod create;
 mod fields;
 mod patch;
 mod wire;
@@ -24,7 +25,7 @@ use tower::Service;
 
 pub(super) use calls::Wrong;
 use calls::{Call, Fault};
-use wire::{belongs, is_collection, line, refuse, respond, selected, status};
+use wire::{belongs, is_collection, line, read, refuse, respond, selected, status};
 
 type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -180,20 +181,17 @@ impl Apiserver {
         self.touch();
         let answer = match wrong {
             Some(Wrong::Silence) => std::future::pending().await,
-            Some(Wrong::Code(code)) => refuse(code, "injected"),
-            Some(Wrong::Terminating) => {
-                let message = "unable to create new content in namespace ns because it is being terminated";
-                respond(403, &status(403, "Forbidden", message))
+            Some(Wrong::Unheard) => {
+                let _ = self.lock().handle(&head.method, &path, &query, read(&body));
+                self.touch();
+                std::future::pending().await
             }
-            Some(Wrong::TooMany(seconds)) => {
-                let mut body = status(429, "TooManyRequests", "injected");
-                body["details"] = json!({ "retryAfterSeconds": seconds });
-                respond(429, &body)
+            Some(Wrong::Overtaken) => {
+                self.edit(&path, |_| {});
+                self.lock().handle(&head.method, &path, &query, read(&body))
             }
-            None => {
-                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                self.lock().handle(&head.method, &path, &query, body)
-            }
+            Some(wrong) => wrong.answer(),
+            None => self.lock().handle(&head.method, &path, &query, read(&body)),
         };
         self.touch();
         answer
@@ -233,7 +231,7 @@ impl State {
                 Some(object) => respond(200, object),
                 None => refuse(404, "there is none"),
             },
-            Method::POST => self.create(path, body),
+            Method::POST => self.create(path, query, body),
             Method::PUT => self.replace(path, body),
             Method::PATCH => self.patch(path, query, body),
             Method::DELETE => match self.remove(path) {
@@ -278,14 +276,6 @@ impl State {
             Some((Ok::<_, Infallible>(Frame::data(line)), receiver))
         });
         Response::new(StreamBody::new(lines).boxed_unsync())
-    }
-
-    fn create(&mut self, path: &str, body: Value) -> Response<AnyBody> {
-        let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());
-        if self.objects.contains_key(&path) {
-            return refuse(409, "it is there already");
-        }
-        respond(201, &self.store(&path, body))
     }
 
     fn replace(&mut self, path: &str, body: Value) -> Response<AnyBody> {

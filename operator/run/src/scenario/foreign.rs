@@ -13,10 +13,31 @@ use super::{
 const ACCOUNT: &str = "/api/v1/namespaces/ns/serviceaccounts/quickstart-pods";
 const CONFIG: &str = "/api/v1/namespaces/ns/configmaps/quickstart-redis";
 const SERVICE: &str = "/api/v1/namespaces/ns/services/quickstart-gateway";
+const CLAIM: &str = "/api/v1/namespaces/ns/persistentvolumeclaims/quickstart-asr-models";
+const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/quickstart-gateway";
+const BUDGET: &str = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/quickstart-asr";
+const AUTOSCALER: &str = "/apis/autoscaling/v2/namespaces/ns/horizontalpodautoscalers/quickstart-asr";
+
+/// A resource that has an object of every kind but monitors.
+fn of_all_kinds() -> Apiserver {
+    let server = quickstart();
+    server.edit(RESOURCE, |resource| {
+        let asr = &mut resource["spec"]["asr"];
+        asr["cache"] = json!({ "persistentVolumeClaim": {}, "size": "1Gi" });
+        asr["scaling"] = json!({ "minReplicas": 1, "maxReplicas": 5 });
+    });
+    server
+}
 
 /// An object without a word of ours.
 fn foreign(kind: &str, name: &str, (field, content): (&str, &Value)) -> Value {
-    let api_version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+    let api_version = match kind {
+        "Deployment" => "apps/v1",
+        "NetworkPolicy" => "networking.k8s.io/v1",
+        "PodDisruptionBudget" => "policy/v1",
+        "HorizontalPodAutoscaler" => "autoscaling/v2",
+        _ => "v1",
+    };
     json!({
         "apiVersion": api_version, "kind": kind, "metadata": { "name": name, "namespace": "ns" },
         (field): content,
@@ -30,14 +51,20 @@ fn is_stalled(server: &Apiserver) -> bool {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_made_is_told_and_not_taken_over() {
     let selector = json!({ "selector": { "matchLabels": { "app": "theirs" } } });
+    let target = json!({ "kind": "Deployment", "name": "theirs" });
+    let autoscaled = json!({ "maxReplicas": 2, "scaleTargetRef": target });
     for (path, theirs) in [
         (ACCOUNT, foreign("ServiceAccount", "quickstart-pods", ("secrets", &json!([])))),
         (CONFIG, foreign("ConfigMap", "quickstart-redis", ("data", &json!({ "theirs": "1" })))),
         (REDIS_SECRET, foreign("Secret", "quickstart-redis", ("data", &json!({ "theirs": "MQ==" })))),
         (SERVICE, foreign("Service", "quickstart-gateway", ("spec", &json!({ "type": "ExternalName" })))),
         (WORKER, foreign("Deployment", "quickstart-asr", ("spec", &selector))),
+        (CLAIM, foreign("PersistentVolumeClaim", "quickstart-asr-models", ("spec", &json!({})))),
+        (POLICY, foreign("NetworkPolicy", "quickstart-gateway", ("spec", &json!({ "podSelector": {} })))),
+        (BUDGET, foreign("PodDisruptionBudget", "quickstart-asr", ("spec", &json!({})))),
+        (AUTOSCALER, foreign("HorizontalPodAutoscaler", "quickstart-asr", ("spec", &autoscaled))),
     ] {
-        let server = quickstart();
+        let server = of_all_kinds();
         server.put(path, theirs);
         let before = server.get(path);
         let running = leader(&server);
@@ -85,9 +112,9 @@ async fn an_object_that_is_handed_over_is_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn what_lost_its_labels_is_still_the_resources() {
-    let server = quickstart();
+    let server = of_all_kinds();
     let _running = applied(&server).await;
-    for path in [GATEWAY, ACCOUNT, SERVICE] {
+    for path in [GATEWAY, ACCOUNT, CONFIG, SERVICE, CLAIM, POLICY, BUDGET, AUTOSCALER] {
         server.edit(path, |object| object["metadata"]["labels"] = json!({}));
         let labelled = |server: &Apiserver| {
             server.get(path).expect("it")["metadata"]["labels"]["app.kubernetes.io/managed-by"]
@@ -97,6 +124,26 @@ async fn what_lost_its_labels_is_still_the_resources() {
         settled(&server).await;
         assert!(!is_stalled(&server));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_quota_keeps_nothing_from_being_taken_back() {
+    let server = quickstart();
+    let _running = applied(&server).await;
+    server.fail("POST", "/configmaps", usize::MAX, Wrong::Quota);
+    server.edit(CONFIG, |object| object["metadata"]["labels"] = json!({}));
+    let labelled = |server: &Apiserver| {
+        assert!(!is_stalled(server));
+        !server.get(CONFIG).expect("it")["metadata"]["labels"]["app.kubernetes.io/managed-by"].is_null()
+    };
+    server.until("labelled", labelled).await;
+    server.delete(CONFIG);
+    let told = |server: &Apiserver| {
+        condition(server, "Stalled").is_some_and(|stalled| stalled["reason"] == "QuotaExceeded")
+    };
+    server.until("told", told).await;
+    server.heal();
+    server.until("made", |server| server.get(CONFIG).is_some() && !is_stalled(server)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,11 @@
 //! What the apiserver in memory notes of a call, and what can go wrong with one.
 
+use http::Response;
+use serde_json::json;
+
+use super::AnyBody;
+use super::wire::{refuse, respond, status};
+
 /// One call that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::scenario) struct Call {
@@ -17,8 +23,34 @@ pub(in crate::scenario) enum Wrong {
     TooMany(u32),
     /// The namespace is going away.
     Terminating,
+    /// No more objects of the kind may be made.
+    Quota,
     /// No answer, ever.
     Silence,
+    /// It is done, and no answer comes.
+    Unheard,
+    /// Somebody writes the object a moment before.
+    Overtaken,
+}
+
+impl Wrong {
+    /// What is said instead of doing it.
+    pub(super) fn answer(self) -> Response<AnyBody> {
+        match self {
+            Self::Code(code) => refuse(code, "injected"),
+            Self::Terminating => {
+                let message = "unable to create new content in namespace ns because it is being terminated";
+                respond(403, &status(403, "Forbidden", message))
+            }
+            Self::Quota => respond(403, &status(403, "Forbidden", "exceeded quota: of-ns")),
+            Self::TooMany(seconds) => {
+                let mut body = status(429, "TooManyRequests", "injected");
+                body["details"] = json!({ "retryAfterSeconds": seconds });
+                respond(429, &body)
+            }
+            Self::Silence | Self::Unheard | Self::Overtaken => unreachable!("nothing is said instead"),
+        }
+    }
 }
 
 /// One of these, for so many calls.

@@ -1,10 +1,11 @@
-//! What the apiserver in memory does with patches: server-side apply of objects and statuses.
+//! What the apiserver in memory does with patches: server-side apply of objects and statuses, and notes of
+//! who set what.
 
 use http::Response;
 use serde_json::{Value, json};
 
 use super::wire::{refuse, respond};
-use super::{AnyBody, State, fields};
+use super::{AnyBody, State, create, fields};
 
 impl State {
     pub(super) fn patch(&mut self, path: &str, query: &str, body: Value) -> Response<AnyBody> {
@@ -13,6 +14,9 @@ impl State {
         }
         if query.contains("fieldManager=smallest-operator-replicas") {
             return self.hold(path, &body);
+        }
+        if !body["metadata"]["managedFields"].is_null() {
+            return self.note(path, &body);
         }
         match self.objects.get(path).and_then(|known| fields::refusal(known, query, &body)) {
             Some(refusal) => respond(409, &refusal),
@@ -29,6 +33,7 @@ impl State {
         if let Some(known) = &known
             && known["applied"] == body
             && !edited
+            && create::made(known).is_none()
         {
             return respond(200, known);
         }
@@ -49,6 +54,11 @@ impl State {
         if let Some(known) = known {
             object["status"] = known["status"].clone();
             object["metadata"]["uid"] = known["metadata"]["uid"].clone();
+            if let Some(entry) = create::made(&known) {
+                create::keep(&known["applied"], &mut object);
+                let noted = object["metadata"]["managedFields"].as_array_mut().expect("it was just noted");
+                noted.push(entry.clone());
+            }
             if !known["held"].is_null() && object["spec"]["replicas"].is_null() {
                 object["spec"]["replicas"] = known["held"].clone();
             }

@@ -54,3 +54,7 @@ pub(super) fn respond(code: u16, body: &Value) -> Response<AnyBody> {
 pub(super) fn line(event: &Value) -> Bytes {
     Bytes::from(format!("{event}\n"))
 }
+
+pub(super) fn read(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or(Value::Null)
+}

@@ -1,0 +1,124 @@
+//! What the apiserver notes of the fields that we set: `metadata.managedFields`, one entry for each manager and way of
+//! writing. What was made by POST bears an entry of the way `Update`, what was applied one of the way `Apply`. Pure.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use serde_json::Value;
+
+use crate::apply::FIELD_MANAGER;
+
+const APPLY: &str = "Apply";
+const UPDATE: &str = "Update";
+
+/// Fingerprint of what the apiserver notes about the fields that we set. When anybody else changes or removes
+/// one of them, it is not ours any more, and the note changes; when we do, its time does.
+pub(super) fn fingerprint(metadata: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for entry in ours(metadata) {
+        entry.operation.hash(&mut hasher);
+        entry.time.as_ref().map(|time| time.0).hash(&mut hasher);
+        entry.fields_v1.as_ref().map(|fields| fields.0.to_string()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Is `spec.replicas` among the fields that we set?
+pub(super) fn has_replicas(metadata: &ObjectMeta) -> bool {
+    let mut fields = ours(metadata).filter_map(|entry| entry.fields_v1.as_ref());
+    fields.any(|fields| fields.0["f:spec"].get("f:replicas").is_some())
+}
+
+/// Did we set any field?
+pub(crate) fn is_noted(metadata: &ObjectMeta) -> bool {
+    ours(metadata).next().is_some()
+}
+
+/// Does an entry hold what we made the object with? It would hold for ever what is applied no more.
+pub(super) fn is_made(metadata: &ObjectMeta) -> bool {
+    ours(metadata).any(|entry| is(entry, UPDATE))
+}
+
+/// All entries, with what we made the object with as if we had applied it; nothing where that is so already.
+pub(crate) fn as_applied(metadata: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    if !is_made(metadata) {
+        return None;
+    }
+    let entries = metadata.managed_fields.iter().flatten().cloned();
+    let (ours, mut all): (Vec<_>, Vec<_>) = entries.partition(is_ours);
+    // One that is there already stays, with its time; of one manager the apiserver takes only one of a way.
+    let (applied, made): (Vec<_>, Vec<_>) = ours.into_iter().partition(|entry| is(entry, APPLY));
+    let united = applied.into_iter().chain(made).reduce(|mut united, entry| {
+        unite(&mut united, entry);
+        united
+    });
+    all.extend(united.map(|entry| ManagedFieldsEntry { operation: Some(APPLY.to_owned()), ..entry }));
+    Some(all)
+}
+
+fn unite(into: &mut ManagedFieldsEntry, entry: ManagedFieldsEntry) {
+    match (&mut into.fields_v1, entry.fields_v1) {
+        (Some(FieldsV1(into)), Some(FieldsV1(fields))) => add(into, fields),
+        (Some(_), None) => {}
+        (none, fields) => *none = fields,
+    }
+}
+
+/// Sets of fields are trees without values: what is in either is in both together.
+fn add(into: &mut Value, fields: Value) {
+    let (Value::Object(into), Value::Object(fields)) = (into, fields) else { return };
+    for (name, below) in fields {
+        match into.get_mut(&name) {
+            Some(known) => add(known, below),
+            None => drop(into.insert(name, below)),
+        }
+    }
+}
+
+fn ours(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
+    metadata.managed_fields.iter().flatten().filter(|entry| is_ours(entry))
+}
+
+fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none()
+}
+
+fn is(entry: &ManagedFieldsEntry, way: &str) -> bool {
+    entry.operation.as_deref() == Some(way)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn noted(entries: &Value) -> ObjectMeta {
+        serde_json::from_value(json!({ "managedFields": entries })).expect("metadata")
+    }
+
+    fn converted(metadata: &ObjectMeta) -> Value {
+        serde_json::to_value(as_applied(metadata)).expect("entries")
+    }
+
+    #[test]
+    fn what_it_was_made_with_counts_as_applied() {
+        let entry = |way: &str, fields: Value| json!({ "manager": "smallest-operator", "operation": way, "time": "2026-11-27T10:00:00Z", "fieldsV1": fields });
+        let theirs = json!({ "manager": "kubectl-edit", "operation": "Update", "fieldsV1": { "f:data": { "f:b": {} } } });
+        let of_status =
+            json!({ "manager": "smallest-operator", "operation": "Update", "subresource": "status" });
+        let fields = json!({ "f:data": { ".": {}, "f:a": {} } });
+
+        let made = noted(&json!([entry("Update", fields.clone()), theirs, of_status]));
+        assert!(is_made(&made));
+        assert_eq!(converted(&made), json!([theirs, of_status, entry("Apply", fields.clone())]));
+
+        let more = json!({ "f:data": { "f:b": {} }, "f:metadata": { "f:labels": {} } });
+        let both = noted(&json!([entry("Apply", more), entry("Update", fields)]));
+        let united = json!({ "f:data": { ".": {}, "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": {} } });
+        assert_eq!(converted(&both), json!([entry("Apply", united.clone())]));
+
+        let applied = noted(&json!([entry("Apply", united), theirs, of_status]));
+        assert!(!is_made(&applied) && as_applied(&applied).is_none());
+    }
+}

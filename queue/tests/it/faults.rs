@@ -253,8 +253,14 @@ async fn an_inbox_is_trimmed_as_it_is_read_and_bounded_when_it_is_not() {
             last = at_samples;
         }
     }
-    assert!(WorkerPort::receive(&queue, &worker, NOTHING).await.unwrap().is_empty());
-    assert_eq!(length(), 0, "what was read is gone");
+    // It lies there for a moment, and goes with one of the next reads: on a busy machine not always the first one.
+    for _ in 0..20 {
+        assert!(WorkerPort::receive(&queue, &worker, NOTHING).await.unwrap().is_empty());
+        if length() == 0 {
+            return;
+        }
+    }
+    panic!("what was read is still there: {} entries", length());
 }
 
 #[tokio::test]

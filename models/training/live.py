@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 import opentext
-from grammar import Sentences
 import spectra
+from grammar import Sentences
 from lattice import NEVER
 from make_data import FOREIGN_SPEAKERS, STRANGE
 from model import FRAME_MS, frames_out, tokens
+from pool import Rows
 from sound import Maker, resample, voice_for
 from svox import PICO
 from voices import FLITE
@@ -129,32 +130,20 @@ def write(rows, file):
              count=[len(r[0]) for r in rows], times=np.concatenate([np.float32(r[2]) for r in rows]))
 
 
-class Pool:
-    """Clean speech on the device, with where each utterance lies; takes what fits into `hours`."""
+class Pool(Rows):
+    """Clean speech on the device; takes what fits into `hours`."""
 
     def __init__(self, device, hours):
-        self.device = device
+        super().__init__(device, hours, 3_000_000)
         self.audio = torch.zeros(int(hours * 3600 * RATE), dtype=torch.int16, device=device)
-        self.ids = torch.zeros(int(hours * 3600 * 20), dtype=torch.uint8, device=device)
-        self.times = torch.zeros(len(self.ids), device=device)
-        self.used = self.tokens = self.utterances = 0
-        self.rows = np.zeros((3_000_000, 4), np.int64)                      # audio start, samples, token start, tokens
-        self.level, self.pace = np.zeros(3_000_000, np.float32), np.ones(3_000_000, np.float32)
+        self.pace = np.ones(len(self.rows), np.float32)
 
     def add(self, chunk):
         """Takes a chunk; False if it is full."""
-        audio, ids, k = chunk["audio"], chunk["ids"], len(chunk["samples"])
-        end = self.used + len(audio), self.tokens + len(ids), self.utterances + k
-        if end[0] > len(self.audio) or end[1] > len(self.ids) or end[2] > len(self.rows):
+        new = self.take(self.audio, chunk["audio"], chunk["samples"], chunk)
+        if new is None:
             return False
-        self.audio[self.used:end[0]] = torch.from_numpy(audio).to(self.device)
-        self.ids[self.tokens:end[1]] = torch.from_numpy(ids).to(self.device)
-        self.times[self.tokens:end[1]] = torch.from_numpy(chunk["times"]).to(self.device)
-        for column, first, size in ((0, self.used, chunk["samples"]), (2, self.tokens, chunk["count"])):
-            self.rows[self.utterances:end[2], column] = first + np.cumsum(size) - size
-            self.rows[self.utterances:end[2], column + 1] = size
-        self.level[self.utterances:end[2]], self.pace[self.utterances:end[2]] = chunk["level"], chunk["pace"]
-        self.used, self.tokens, self.utterances = end
+        self.pace[new] = chunk["pace"]
         return True
 
 

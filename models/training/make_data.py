@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 import opentext
+from cache import CACHE
 from foreign import MAN, VALIDATION_WOMAN, WOMEN
 from grammar import EVERYDAY_TEST, Sentences, digits, held_out_sentences
 from sound import RATE, Maker, dress, empty, noise, resample, voice_for
 from svox import PICO
 
-CACHE = Path(os.environ.get("SMALLEST_CACHE") or Path.home() / ".cache" / "smallest") / "train"
 ESPEAK_TEST = ["en-us", "en", "en-us+m3", "en+m5", "en-us+f2", "en+f3", "en-us+f5", "en-us+m7"]
 FLITE_TEST = ["kal", "awb", "rms"]
 SPEAKERS, FOREIGN_SPEAKERS = 8, 5                                           # invented ones for a sentence

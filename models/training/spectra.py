@@ -8,37 +8,22 @@ import torch
 
 from lattice import NEVER
 from model import frames_out
+from pool import Rows
 
 MEL = 80
 LONGEST = 1600                                                              # frames
 
 
-class Spectra:
-    """Features on the device, with where each row lies; takes what fits into `hours`."""
+class Spectra(Rows):
+    """Features on the device; takes what fits into `hours`."""
 
     def __init__(self, device, hours):
-        self.device = device
+        super().__init__(device, hours, 1_000_000)
         self.feats = torch.zeros(int(hours * 360_000) + 1, MEL, dtype=torch.float16, device=device)
-        self.ids = torch.zeros(int(hours * 3600 * 20) + 1, dtype=torch.uint8, device=device)
-        self.times = torch.zeros(len(self.ids), device=device)
-        self.used = self.tokens = self.utterances = 0
-        self.rows, self.level = np.zeros((1_000_000, 4), np.int64), np.zeros(1_000_000, np.float32)
 
     def add(self, chunk):
         """Takes a chunk of write(); False if it is full."""
-        feats, ids, k = chunk["feats"], chunk["ids"], len(chunk["frames"])
-        end = self.used + len(feats), self.tokens + len(ids), self.utterances + k
-        if end[0] > len(self.feats) or end[1] > len(self.ids) or end[2] > len(self.rows):
-            return False
-        self.feats[self.used:end[0]] = torch.from_numpy(feats).to(self.device)
-        self.ids[self.tokens:end[1]] = torch.from_numpy(ids).to(self.device)
-        self.times[self.tokens:end[1]] = torch.from_numpy(chunk["times"]).to(self.device)
-        for column, first, size in ((0, self.used, chunk["frames"]), (2, self.tokens, chunk["count"])):
-            self.rows[self.utterances:end[2], column] = first + np.cumsum(size) - size
-            self.rows[self.utterances:end[2], column + 1] = size
-        self.level[self.utterances:end[2]] = chunk["level"]
-        self.used, self.tokens, self.utterances = end
-        return True
+        return self.take(self.feats, chunk["feats"], chunk["frames"], chunk) is not None
 
     def plan(self, rng, most, count, strength):
         """Batches of rows of similar length, at most `most` frames with padding: [(rows, their pace), ...] of `count` rows."""
@@ -62,7 +47,6 @@ class Spectra:
         start, frames, first, count = self.rows[rows].T
         size = np.maximum((frames / pace).astype(np.int64), 1)
         width = -(-(int(size.max()) + 4) // 32) * 32 - 4                    # 8 j encoder frames (frames_out), as in live.py
-        width += 32 * (width < size.max())
         dev = self.device
         start, frames, size, first, count, pace, level = (
             torch.from_numpy(np.ascontiguousarray(v)).to(dev)
@@ -81,9 +65,9 @@ class Spectra:
         return redress(x, inside, level), size, y, ms, count
 
 
-def write(rows, path):
+def write(rows, file):
     """One chunk: rows (token ids, features, token times in ms, level in dB) as arrays, one behind the other."""
-    np.savez(path, feats=np.concatenate([r[1].numpy() for r in rows]), frames=[len(r[1]) for r in rows],
+    np.savez(file, feats=np.concatenate([r[1].numpy() for r in rows]), frames=[len(r[1]) for r in rows],
              ids=np.concatenate([np.uint8(r[0]) for r in rows]), count=[len(r[0]) for r in rows],
              times=np.concatenate([np.float32(r[2]) for r in rows]), level=np.float32([r[3] for r in rows]))
 

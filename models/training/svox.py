@@ -4,10 +4,10 @@ flite's three men, mixed and raised as one likes, stay men. Pico is free (Apache
 svox.sh fetches and builds it. It does not tell when words start: overlay.py finds out.
 """
 import ctypes
-import os
-from pathlib import Path
 
 import numpy as np
+
+from cache import CACHE
 
 PICO = {"pico-us": "en-US", "pico-gb": "en-GB"}
 RATE = 16000
@@ -16,7 +16,7 @@ VOLUME = 50                                                              # at 10
 
 def folder():
     """Where svox.sh put the library and its voices."""
-    found = sorted((Path(os.environ.get("SMALLEST_CACHE") or Path.home() / ".cache" / "smallest") / "train").glob("svox-*/libttspico.so"))
+    found = sorted(CACHE.glob("svox-*/libttspico.so"))
     if not found:
         raise FileNotFoundError("no libttspico.so below the training cache; models/training/svox.sh fetches and builds it")
     return found[-1].parent

@@ -41,7 +41,7 @@ def test_an_invented_speaker_can_have_her_voice(maker):
 
 
 def test_an_unknown_voice_and_a_missing_library_say_so(monkeypatch, tmp_path):
-    monkeypatch.setenv("SMALLEST_CACHE", str(tmp_path))
+    monkeypatch.setattr(svox, "CACHE", tmp_path)
     with pytest.raises(FileNotFoundError, match="svox.sh"):
         svox.Pico()
 

@@ -25,7 +25,7 @@ use crate::client::Clients;
 use crate::lease::{Granted, leadership};
 use crate::operate::{Parts, Settings};
 use crate::reconcile::Clock;
-use apiserver::Apiserver;
+use apiserver::{Apiserver, Wrong};
 
 const RESOURCE: &str = "/apis/smallest.ai/v1/namespaces/ns/smallestdeployments/quickstart";
 const LICENSE: &str = "/api/v1/namespaces/ns/secrets/license";
@@ -33,6 +33,15 @@ const GATEWAY: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-gatewa
 const WORKER: &str = "/apis/apps/v1/namespaces/ns/deployments/quickstart-asr";
 const REDIS: &str = "/apis/apps/v1/namespaces/ns/statefulsets/quickstart-redis";
 const REDIS_SECRET: &str = "/api/v1/namespaces/ns/secrets/quickstart-redis";
+/// What an apiserver does wrong for a while.
+const PASSING: [Wrong; 6] = [
+    Wrong::Code(500),
+    Wrong::Code(409),
+    Wrong::Code(503),
+    Wrong::TooMany(7),
+    Wrong::Silence,
+    Wrong::Code(403),
+];
 
 /// An operator without its Lease: tests grant leadership themselves. It ends when dropped.
 struct Running {

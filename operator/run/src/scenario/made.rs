@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::apiserver::{Apiserver, Wrong};
-use super::{RESOURCE, applied, condition, is_applied, leader, quickstart, settled};
+use super::{PASSING, RESOURCE, applied, condition, is_applied, leader, quickstart, settled};
 
 const CONFIG: &str = "/api/v1/namespaces/ns/configmaps/quickstart-redis";
 const SERVICE: &str = "/api/v1/namespaces/ns/services/quickstart-gateway";
@@ -117,15 +117,7 @@ async fn who_writes_while_it_is_converted_is_no_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn what_goes_wrong_while_it_is_made_or_converted_is_survived() {
-    let faults = [
-        Wrong::Code(500),
-        Wrong::Code(409),
-        Wrong::Code(503),
-        Wrong::TooMany(7),
-        Wrong::Silence,
-        Wrong::Code(403),
-    ];
-    for wrong in faults {
+    for wrong in PASSING {
         let server = quickstart();
         server.fail("POST", "/services", 4, wrong);
         let running = leader(&server);

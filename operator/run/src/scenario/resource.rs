@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::apiserver::{Apiserver, Wrong};
 use super::{
-    GATEWAY, REDIS, REDIS_SECRET, RESOURCE, WORKER, applied, is_applied, leader, quickstart, resource,
-    settled, standby,
+    GATEWAY, PASSING, REDIS, REDIS_SECRET, RESOURCE, WORKER, applied, is_applied, leader, quickstart,
+    resource, settled, standby,
 };
 
 #[tokio::test(start_paused = true)]
@@ -116,15 +116,7 @@ async fn a_delete_that_goes_wrong_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_of_the_apiserver_are_survived_without_a_hot_loop() {
-    let faults = [
-        Wrong::Code(500),
-        Wrong::Code(409),
-        Wrong::Code(503),
-        Wrong::TooMany(7),
-        Wrong::Silence,
-        Wrong::Code(403),
-    ];
-    for wrong in faults {
+    for wrong in PASSING {
         let server = quickstart();
         server.fail("PATCH", "/deployments", 6, wrong);
         let running = leader(&server);

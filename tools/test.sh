@@ -84,7 +84,7 @@ done
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 failed_stages=0 tests_passed=0 tests_failed=0 tests_skipped=0
-summary=()
+summary=() failures=()
 for stage in "${stages[@]}"; do
   printf '\n=== %s ===\n%s\n' "$stage" "$(declare -f "stage_$stage" | sed -n '3,$p' | sed '$d' | sed 's/^ *//')"
   started=$SECONDS
@@ -106,11 +106,15 @@ for stage in "${stages[@]}"; do
   else
     tests_passed=$((tests_passed + (passed == 0 ? 1 : 0)))
   fi
+  # What failed and why stands beside the verdict: the output above is long.
+  [ "$verdict" = FAILED ] && mapfile -t -O "${#failures[@]}" failures < <(
+    grep -E '^(story .* FAILED: |test .*FAILED$|FAILED |thread .* panicked at |error(\[|:))' "$log" | cut -c -400 | head -n 12 | sed "s/^/$stage: /")
   summary+=("$(printf '%-11s %-7s %4d tests  %4d s' "$stage" "$verdict" "$passed" "$((SECONDS - started))")")
 done
 
 printf '\n=== summary ===\n'
 printf '%s\n' "${summary[@]}"
+[ "${#failures[@]}" = 0 ] || printf '  %s\n' "${failures[@]}"
 printf '%d of %d stages passed in %d s; a stage without tests of its own counts as one\n' \
   "$((${#stages[@]} - failed_stages))" "${#stages[@]}" "$SECONDS"
 printf '%d passed, %d failed, %d skipped\n' "$tests_passed" "$tests_failed" "$tests_skipped"

@@ -5,8 +5,6 @@
 //! it: that one write is let through where kubelet or autoscaler say the same by themselves, and is told in the output.
 //! No other object may be written even then.
 
-mod watches;
-
 use anyhow::{Context, bail, ensure};
 use crds::SmallestDeployment;
 use e2e::cluster::load::{LiveStream, finish_all};
@@ -18,7 +16,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use watches::{News, Sign, Watches};
+
+use crate::watches::{self, News, Sign, Watches};
 
 /// Seconds without a write; `E2E_REST_SECONDS` makes them fewer, for a quick look.
 const REST_SECONDS: u64 = 600;

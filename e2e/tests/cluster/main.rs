@@ -28,6 +28,7 @@ mod scale_in;
 mod scale_to_zero;
 mod stories;
 mod tts;
+mod watches;
 mod worker_lost;
 
 use e2e::cluster::{Cluster, Started};

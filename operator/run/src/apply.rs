@@ -162,14 +162,11 @@ impl Round<'_> {
         let api: Api<O> = Api::namespaced(client.clone(), &self.key.namespace);
         let known = index.live(self.key, &id);
         let flight = index.applying(self.key, id);
-        let answer = if let Some(live) = known {
-            if live.is_made {
-                // Boxed, since it is seldom: every turn would have room for it.
-                Box::pin(made::convert(&api, name)).await?;
-            }
-            send(&api, name, &object, &as_ours()).await?
-        } else {
-            self.claim(&api, (kind, name), &object).await?
+        let answer = match known {
+            // Boxed, since it is seldom: every turn would have room for it.
+            Some(live) if live.is_made => Box::pin(made::apply_once(&api, name, &object)).await?,
+            Some(_) => send(&api, name, &object, &as_ours()).await?,
+            None => self.claim(&api, (kind, name), &object).await?,
         };
         tracing::debug!(deployment = %self.key, object = describe(kind, name), "applied");
         self.answer = self.answer.max(flight.answered(answer, hash));

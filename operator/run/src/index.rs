@@ -27,7 +27,7 @@ use operator_plan::Children;
 
 use crate::scale::Key;
 
-pub(crate) use fields::{as_applied, is_noted};
+pub(crate) use fields::{as_applied, is_noted, made_with};
 pub(crate) use flight::Answer;
 use flight::Flights;
 pub(crate) use object::{Kind, Object, Slots};

@@ -30,7 +30,8 @@ impl Round<'_> {
         O: Object + Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let (answer, is_there): (_, fn(&kube::Error) -> bool) = if made::is_made(kind) {
-            (made::create(api, object).await, may_exist)
+            // Boxed: it holds an object of its own, for which every turn would have room.
+            (Box::pin(made::create(api, object)).await, may_exist)
         } else {
             let unforced = PatchParams { force: false, ..as_ours() };
             (send(api, name, object, &unforced).await, is_collision)

@@ -100,9 +100,12 @@ impl Apiserver {
     /// no more.
     pub(super) fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
         let mut state = self.lock();
-        let mut object = state.objects.get(path).cloned().unwrap_or_else(|| panic!("there is no {path}"));
+        let before = state.objects.get(path).cloned().unwrap_or_else(|| panic!("there is no {path}"));
+        let mut object = before.clone();
         edit(&mut object);
+        let after = object.clone();
         if let Some(noted) = object["metadata"]["managedFields"].get_mut(0) {
+            fields::lose(&mut noted["fieldsV1"], &before, &after);
             noted["fieldsV1"]["f:edited"] = json!(state.version);
         }
         state.store(path, object);

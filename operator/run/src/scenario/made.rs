@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::apiserver::{Apiserver, Wrong};
-use super::{PASSING, RESOURCE, applied, condition, is_applied, leader, quickstart, settled};
+use super::{PASSING, REDIS_SECRET, RESOURCE, applied, condition, is_applied, leader, quickstart, settled};
 
 const CONFIG: &str = "/api/v1/namespaces/ns/configmaps/quickstart-redis";
 const SERVICE: &str = "/api/v1/namespaces/ns/services/quickstart-gateway";
@@ -76,6 +76,41 @@ async fn what_somebody_changes_of_it_is_taken_back_and_once_it_is_converted() {
             assert_eq!(ways(&server, path), ["Apply"], "{path}");
         }
     }
+}
+
+/// Versions of all objects but the Lease.
+fn versions(server: &Apiserver) -> Vec<(String, Value)> {
+    let paths = server.paths("").into_iter().filter(|path| !path.contains("/leases/"));
+    let version = |path: &str| server.get(path).expect("it")["metadata"]["resourceVersion"].clone();
+    paths.map(|path| (path.clone(), version(&path))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_begins_to_lead_writes_nothing_where_all_is_as_it_was_made() {
+    let server = quickstart();
+    drop(applied(&server).await);
+    let (before, from) = (versions(&server), server.log().len());
+    let _running = applied(&server).await;
+    assert_eq!(versions(&server), before);
+    for path in [CONFIG, SERVICE, POLICY] {
+        assert_eq!(calls(&server, path, from), ["GET"], "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_begins_to_lead_mends_what_was_changed_while_nobody_led() {
+    let server = quickstart();
+    drop(applied(&server).await);
+    disturb(&server, SERVICE);
+    server.edit(POLICY, |policy| drop(policy["spec"].as_object_mut().expect("it").remove("podSelector")));
+    server.edit(REDIS_SECRET, |secret| secret["data"]["password"] = json!("b3RoZXI="));
+    let _running = applied(&server).await;
+    server.until("corrected", |server| is_corrected(server, SERVICE)).await;
+    assert!(server.get(POLICY).expect("it")["spec"]["podSelector"].is_object());
+    for path in [SERVICE, POLICY, REDIS_SECRET] {
+        assert_eq!(ways(&server, path), ["Apply"], "{path}");
+    }
+    assert_eq!(ways(&server, CONFIG), ["Update"], "nobody has changed it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::wire::{refuse, respond, status};
-use super::{AnyBody, State};
+use super::{AnyBody, State, fields};
 
 impl State {
     pub(super) fn create(&mut self, path: &str, query: &str, mut body: Value) -> Response<AnyBody> {
@@ -18,7 +18,7 @@ impl State {
             body["metadata"]["generation"] = json!(1);
             body["metadata"]["managedFields"] = json!([{
                 "manager": "smallest-operator", "operation": "Update",
-                "fieldsType": "FieldsV1", "fieldsV1": { "f:version": self.version },
+                "fieldsType": "FieldsV1", "fieldsV1": fields::set_of(&body["applied"]),
             }]);
         }
         respond(201, &self.store(&path, body))

@@ -1,7 +1,7 @@
 //! Who holds which field, as far as the apiserver in memory knows: what the operator never applied is somebody else's,
 //! field by field. Pure.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::wire::status;
 
@@ -34,5 +34,33 @@ fn collect(known: &Value, wanted: &Value, path: &str, fields: &mut Vec<String>) 
         }
         (known, wanted) if known != wanted => fields.push(path.to_owned()),
         _ => {}
+    }
+}
+
+/// The set of fields of an object, as a note names it: lists are one field, and what says which object it is is none.
+pub(super) fn set_of(object: &Value) -> Value {
+    let mut set = below(object);
+    let fields = set.as_object_mut().expect("an object has fields");
+    fields.retain(|field, _| !["f:apiVersion", "f:kind", "f:applied"].contains(&field.as_str()));
+    let metadata = fields.get_mut("f:metadata").and_then(Value::as_object_mut).expect("it has metadata");
+    metadata.retain(|field, _| !["f:name", "f:namespace"].contains(&field.as_str()));
+    set
+}
+
+fn below(value: &Value) -> Value {
+    let fields = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    Value::Object(fields.map(|(name, value)| (format!("f:{name}"), below(value))).collect::<Map<_, _>>())
+}
+
+/// Takes out of a set what somebody changes or removes.
+pub(super) fn lose(set: &mut Value, before: &Value, after: &Value) {
+    let (Value::Object(set), Value::Object(before)) = (set, before) else { return };
+    for (name, before) in before {
+        let after = after.get(name).unwrap_or(&Value::Null);
+        if before.is_object() && after.is_object() {
+            lose(set.get_mut(&format!("f:{name}")).unwrap_or(&mut Value::Null), before, after);
+        } else if before != after {
+            set.remove(&format!("f:{name}"));
+        }
     }
 }

@@ -35,7 +35,7 @@ const SLOW: [&str; 6] = [
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum News {
+pub(crate) enum News {
     /// The operator wrote the status of the resource, and nothing else of it: the resource as it is now.
     Status(Box<SmallestDeployment>),
     /// The operator wrote something else, or something is gone.
@@ -46,17 +46,17 @@ pub(super) enum News {
 
 /// Who says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(crate) enum Sign {
     /// The kubelet, of a pod.
     Probe,
     /// The autoscaler, of its metric.
     Metric,
 }
 
-pub(super) type Watches = SelectAll<Pin<Box<dyn Stream<Item = News> + Send>>>;
+pub(crate) type Watches = SelectAll<Pin<Box<dyn Stream<Item = News> + Send>>>;
 
 /// Everything that happens to objects of the namespace from now on.
-pub(super) fn all(space: &Space<'_>) -> Watches {
+pub(crate) fn all(space: &Space<'_>) -> Watches {
     [
         watch::<SmallestDeployment>(space, of_the_resource),
         watch::<Pod>(space, of_a_pod),

@@ -25,10 +25,12 @@ pub mod metric;
 pub mod observe;
 pub mod relay;
 pub mod request;
+pub mod runtime;
 pub mod serve;
 pub mod session;
 pub mod shutdown;
 
 pub use config::Config;
 pub use error::Error;
+pub use runtime::runtime;
 pub use serve::Gateway;

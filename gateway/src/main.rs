@@ -17,8 +17,11 @@ const PATIENCE: Duration = Duration::from_mins(4);
 /// Between two attempts to reach it.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    gateway::runtime().context("failed to start the async runtime")?.block_on(run())
+}
+
+async fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     let _guard = telemetry::init(&args.telemetry.config("smallest-gateway"))?;
     let keys = args.api_keys_file.as_ref().map(std::fs::read_to_string).transpose();

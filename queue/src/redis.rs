@@ -1,7 +1,7 @@
 //! The queue in Redis: both ports on streams with consumer groups.
 //!
 //! Every key and its life is described in docs/queue.md; names are made in [`crate::keys`]. In order of travel:
-//! `link` (time-outs, retries) and `node` (which server it is), `claims` (who gets which entry), `batch` and `sessions` (what is done with it), `inbox`
+//! `link` (time-outs, retries), `reads` (those that wait) and `node` (which server it is), `claims` (who gets which entry), `batch` and `sessions` (what is done with it), `inbox`
 //! (messages to one reader), `registry` (heartbeats and depth), `observer` (those who only look), `scripts` (steps
 //! that must be atomic).
 
@@ -11,6 +11,7 @@ mod inbox;
 mod link;
 mod node;
 mod observer;
+mod reads;
 mod registry;
 mod reply;
 mod scripts;

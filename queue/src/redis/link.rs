@@ -3,7 +3,7 @@
 //!
 //! Commands share one multiplexed connection that reconnects by itself. A blocking read occupies a connection,
 //! so each takes one of its own from a small pool; a read that is dropped or fails drops its connection too,
-//! and Redis forgets the read with it.
+//! and Redis forgets the read with it. Whoever reads all the time keeps several of them waiting ([`reads`](super::reads)).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, Value
 use tokio::time::Instant;
 
 use super::node::{Node, Seed};
+use super::reads::Reads;
 use crate::port::QueueError;
 
 /// Bounds on talking to Redis; what follows from an outage is decided with these.
@@ -181,14 +182,38 @@ impl Link {
                 Ok(values)
             }
             Err(error) => {
-                if error.is_io_error() || error.is_unrecoverable_error() {
-                    // The others in the pool broke with it.
-                    node.pool().clear();
-                }
-                self.look_again(&node, &error).await;
+                self.failed_at(&node, &error).await;
                 Err(error)
             }
         }
+    }
+
+    /// A connection for reads that wait in Redis one behind the other, each for at most `block`.
+    pub(super) async fn reads(&self, block: Duration) -> Result<Reads, RedisError> {
+        let node = self.node();
+        match node.reader().await {
+            Ok(connection) => Ok(Reads::new(node, connection, block + self.timeouts.response)),
+            Err(error) => {
+                self.failed_at(&node, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// What came of a read: whether Redis answers, and whether it is the right one.
+    pub(super) async fn heed<T: Sync>(&self, node: &Arc<Node>, answer: &Result<T, RedisError>) {
+        match answer {
+            Ok(_) => self.recovered(),
+            Err(error) => self.failed_at(node, error).await,
+        }
+    }
+
+    async fn failed_at(&self, node: &Arc<Node>, error: &RedisError) {
+        if error.is_io_error() || error.is_unrecoverable_error() {
+            // The others in the pool broke with it.
+            node.pool().clear();
+        }
+        self.look_again(node, error).await;
     }
 
     /// After a failed read: waits until the next attempt is due and says whether there is time for one before

@@ -6,6 +6,7 @@
 mod batch;
 mod cluster;
 mod faults;
+mod inbox;
 mod live;
 mod model;
 mod observe;

@@ -8,35 +8,56 @@ use crate::ids::{GatewayId, WorkerId};
 use crate::port::{Depth, GatewayRecord, Held, Lost, QueueError, WorkerRecord};
 use crate::verdict::{DeadLetter, GATEWAY_LEASES};
 
+/// Claims that one script renews: a tenth of a millisecond of Redis's time.
+const CLAIMS_A_SCRIPT: usize = 16;
+
 impl RedisQueue {
+    /// Renews registration and claims, some of them at a time: while a script runs, Redis does nothing else, and audio
+    /// waits.
     pub(super) async fn beat(&self, record: &WorkerRecord, held: &Held) -> Result<Lost, QueueError> {
+        // A claim that is not ours is lost; it must not shift the others.
+        let (sessions, foreign): (Vec<_>, Vec<_>) =
+            held.sessions.iter().partition(|claim| session_of(claim).is_some());
+        let mut lost = Lost { jobs: Vec::new(), sessions: foreign.into_iter().cloned().collect() };
+        let mut parts: Vec<(&[String], &[&String])> = Vec::new();
+        parts.extend(held.jobs.chunks(CLAIMS_A_SCRIPT).map(|jobs| (jobs, [].as_slice())));
+        parts.extend(sessions.chunks(CLAIMS_A_SCRIPT).map(|sessions| ([].as_slice(), sessions)));
+        if parts.is_empty() {
+            parts.push((&[], &[]));
+        }
+        for (jobs, sessions) in parts {
+            let still = self.renew(record, jobs, sessions).await?;
+            let (jobs_still, sessions_still) = still.split_at(jobs.len().min(still.len()));
+            lost.jobs.extend(not_held(jobs.iter(), jobs_still));
+            lost.sessions.extend(not_held(sessions.iter().copied(), sessions_still));
+        }
+        Ok(lost)
+    }
+
+    /// Runs the script `heartbeat`; says of each claim, jobs first, whether it is still held.
+    async fn renew(
+        &self,
+        record: &WorkerRecord,
+        jobs: &[String],
+        sessions: &[&String],
+    ) -> Result<Vec<bool>, QueueError> {
         let (keys, limits) = (&self.inner.keys, &self.inner.limits);
         let mut call = scripts::HEARTBEAT.prepare_invoke();
         call.key(keys.jobs()).key(keys.sessions()).key(keys.worker(&record.id)).key(keys.workers());
         call.key(keys.to_worker(&record.id)).key(keys.changes());
         call.arg(record.id.as_str()).arg(codec::encode(record)).arg(millis(limits.lease));
         call.arg(self.inbox_ttl_ms()).arg(millis(limits.batch_ttl)).arg(millis(limits.session_ttl));
-        // A claim that is not ours is lost; it must not shift the others.
-        let (sessions, foreign): (Vec<_>, Vec<_>) =
-            held.sessions.iter().partition(|claim| session_of(claim).is_some());
-        call.arg(held.jobs.len());
-        for claim in &held.jobs {
+        call.arg(jobs.len());
+        for claim in jobs {
             call.arg(claim);
         }
-        for claim in &sessions {
+        for claim in sessions {
             call.arg(entry_of(claim));
             if let Some(session) = session_of(claim) {
                 call.key(keys.session(&session));
             }
         }
-        let still: Vec<bool> = self.inner.link.script("send a heartbeat", &call).await?;
-        let (jobs_still, sessions_still) = still.split_at(held.jobs.len().min(still.len()));
-        let mut lost = Lost {
-            jobs: lost(held.jobs.iter(), jobs_still),
-            sessions: lost(sessions.iter().copied(), sessions_still),
-        };
-        lost.sessions.extend(foreign.into_iter().cloned());
-        Ok(lost)
+        self.inner.link.script("send a heartbeat", &call).await
     }
 
     pub(super) async fn remove(&self, worker: &WorkerId) -> Result<(), QueueError> {
@@ -125,7 +146,7 @@ impl RedisQueue {
     }
 }
 
-fn lost<'a>(claims: impl Iterator<Item = &'a String>, still: &[bool]) -> Vec<String> {
+fn not_held<'a>(claims: impl Iterator<Item = &'a String>, still: &[bool]) -> Vec<String> {
     let mut still = still.iter();
     claims.filter(|_| still.next() != Some(&true)).cloned().collect()
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::{Timing, WorkError, WorkErrorKind};
-use queue::port::{Depth, GatewayRecord, QueueError, QueueLimits, SessionEnd};
+use queue::port::{Depth, GatewayRecord, Held, QueueError, QueueLimits, SessionEnd};
 use queue::session::{SessionEvent, ToGateway, ToWorker};
 
-use crate::rig::{Kind, LEASE, NOTHING, Rig, SOON, contract, limits, of_session, segment, session};
+use crate::rig::{Kind, LEASE, NOTHING, Rig, SOON, contract, limits, of_session, segment, session, success};
 
 contract!(
     a_session_travels_from_open_to_closed,
     a_heartbeat_keeps_a_session_and_its_state,
+    a_heartbeat_of_many_claims_tells_the_lost_ones_alone,
     the_attempt_cap_buries_a_session,
     a_commit_starts_the_count_of_attempts_anew,
     a_segment_committed_twice_is_sent_once,
@@ -97,6 +98,35 @@ async fn a_heartbeat_keeps_a_session_and_its_state(kind: Kind) {
     let (stolen, ()) = tokio::join!(rig.worker.claim_sessions(&b, 1, LEASE * 7 / 2), beats);
     assert_eq!(stolen.unwrap(), []);
     assert!(rig.gateway.session(&session.id).await.unwrap().is_some());
+}
+
+async fn a_heartbeat_of_many_claims_tells_the_lost_ones_alone(kind: Kind) {
+    let rig = Rig::with(kind, QueueLimits { lease: SOON, ..limits() }).await;
+    let (gateway, worker, _) = parties();
+    for _ in 0..40 {
+        rig.open(&gateway).await;
+        rig.submit(&gateway).await;
+    }
+    let (mut held, mut gone) = (Held::default(), Held::default());
+    while held.sessions.len() < 40 {
+        let claimed = rig.worker.claim_sessions(&worker, 40, SOON).await.unwrap();
+        held.sessions.extend(claimed.iter().map(|session| session.claim.clone()));
+        for session in claimed.into_iter().step_by(7) {
+            gone.sessions.push(session.claim.clone());
+            rig.worker.end_session(&worker, &session, SessionEnd::Cancelled).await.unwrap();
+        }
+    }
+    while held.jobs.len() < 40 {
+        let claimed = rig.worker.claim_jobs(&worker, 40, SOON).await.unwrap();
+        held.jobs.extend(claimed.iter().map(|job| job.claim.clone()));
+        for job in claimed.into_iter().step_by(7) {
+            gone.jobs.push(job.claim.clone());
+            let reply = success(&job.job, "heard");
+            rig.worker.complete(&worker, &job, reply).await.unwrap();
+        }
+    }
+    let lost = rig.beat(&worker, held).await;
+    assert_eq!((lost.jobs, lost.sessions), (gone.jobs, gone.sessions));
 }
 
 async fn the_attempt_cap_buries_a_session(kind: Kind) {

@@ -61,8 +61,12 @@ def between(state, folder, share=.5):
     A short run for something new (a woman's voice) forgets a little of the old (everyday words); between both it keeps
     nearly all of either, since both lie in one basin (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
-    old = unfold_input(load_file(folder / "model.safetensors"))
-    return {k: torch.lerp(old[k].to(v), v, share) if v.is_floating_point() else v for k, v in state.items()}
+    return lerp(unfold_input(load_file(folder / "model.safetensors")), state, share)
+
+
+def lerp(old, new, share):
+    """Weights so much of the way from the old to the new ones."""
+    return {k: torch.lerp(old[k].to(v), v, share) if v.is_floating_point() else v for k, v in new.items()}
 
 
 def export(checkpoint, out, weights, origin=None, share=.5):

@@ -28,3 +28,8 @@ def test_of_two_alike_the_smaller_share_is_taken():
 
 def test_without_a_share_inside_the_bounds_the_nearest_is_taken_and_told():
     assert choose({share: SHIPPED[share] for share in (.8, 1.)}) == (.8, False)
+
+
+def test_the_shares_of_two_runs_are_picked_together():
+    found = {(.5, .3): SHIPPED[.6], (.9, .5): SHIPPED[.5], (.9, 1.): SHIPPED[1.]}
+    assert choose(found) == ((.9, .5), True)

@@ -1,6 +1,7 @@
 //! The gateway: client → \[edge → admit → dispatch\] → Redis → \[relay → edge\] → client.
 //!
 //! In order of travel:
+//! - [`runtime`]: the threads;
 //! - [`serve`]: one port for HTTP/1, HTTP/2, WebSocket and gRPC; [`config`]: what it is started with;
 //! - [`edge`]: protocol ↔ request and reply, nothing else;
 //! - [`request`]: the one internal request behind all edges; [`audio`]: any audio to 16 kHz mono;

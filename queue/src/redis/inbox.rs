@@ -225,7 +225,7 @@ impl RedisQueue {
             }
         };
         let Some(line) = position.line.as_mut() else { return Ok(Vec::new()) };
-        let node = line.reads.node().clone();
+        let node = line.reads.node();
         self.inner.link.heed(&node, &answer).await;
         let answer = answer?;
         if line.reads.len() <= READS / 2 {
@@ -245,7 +245,7 @@ impl RedisQueue {
             pipeline.cmd("XGROUP").arg("DESTROY").arg(inbox).arg(former);
         }
         let prepared = reads.prepare(&pipeline).await;
-        let node = reads.node().clone();
+        let node = reads.node();
         self.inner.link.heed(&node, &prepared).await;
         prepared?;
         let mut read = ::redis::cmd("XREADGROUP");

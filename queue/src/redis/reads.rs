@@ -37,8 +37,8 @@ impl Reads {
     }
 
     /// Where they wait.
-    pub(super) fn node(&self) -> &Arc<Node> {
-        &self.node
+    pub(super) fn node(&self) -> Arc<Node> {
+        self.node.clone()
     }
 
     /// How many wait.

@@ -71,8 +71,8 @@ where
     send(api, name, object, &as_ours()).await
 }
 
-/// What it was made with counts as applied, from metadata that was just read. Whoever writes the object meanwhile makes it a conflict, which is
-/// tried again: the version goes with it.
+/// What it was made with counts as applied, from metadata that was just read. Whoever writes the object meanwhile makes it
+/// a conflict, which is tried again: the version goes with it.
 pub(super) async fn convert_from<O>(api: &Api<O>, name: &str, metadata: &ObjectMeta) -> kube::Result<()>
 where
     O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -104,8 +104,7 @@ impl Wanted {
     fn mark(&self) -> kube::Result<String> {
         let sent = serde_json::to_vec(&self.object).map_err(kube::Error::SerdeError)?;
         let digest = Sha256::digest(sent);
-        Ok(digest.iter().take(MARK_BYTES).fold(0_u64, |mark, byte| mark << 8 | u64::from(*byte)))
-            .map(|mark| format!("{mark:x}"))
+        Ok(digest.iter().take(MARK_BYTES).fold(String::new(), |mark, byte| format!("{mark}{byte:02x}")))
     }
 
     /// Was it made as this, and is every field of it still ours? Whoever changes a field takes it.

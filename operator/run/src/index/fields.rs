@@ -47,9 +47,9 @@ pub(super) fn is_made(metadata: &ObjectMeta) -> bool {
 pub(crate) fn made_with(metadata: &ObjectMeta, wanted: &Value) -> bool {
     let entry = ours(metadata).find(|entry| is(entry, UPDATE));
     let Some(FieldsV1(noted)) = entry.and_then(|entry| entry.fields_v1.as_ref()) else { return false };
-    let wanted =
+    let mut wanted =
         wanted.as_object().into_iter().flatten().filter(|(field, _)| !IDENTITY.contains(&field.as_str()));
-    wanted.into_iter().all(|(field, wanted)| match (field.as_str(), wanted) {
+    wanted.all(|(field, wanted)| match (field.as_str(), wanted) {
         ("metadata", Value::Object(metadata)) => {
             let mut fields = metadata.iter().filter(|(field, _)| !NAMED.contains(&field.as_str()));
             fields.all(|(field, wanted)| covers_field(&noted["f:metadata"], field, wanted))

@@ -1,4 +1,5 @@
-//! A worker that claims every session and answers every chunk at once: what is left is the way there and back.
+//! A worker that claims every session and answers every chunk at once: what is left is the way there and back. Like a real
+//! one it makes text final every few seconds, so that the gateway holds no more audio than it does in service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +9,13 @@ use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::Timing;
 use queue::port::{ClaimedSession, Held, SessionEnd, WorkerPort as _, WorkerRecord};
 use queue::redis::RedisQueue;
-use queue::session::{SessionEvent, ToGateway, ToWorker};
+use queue::session::{FinalReason, Segment, SessionEvent, ToGateway, ToWorker};
 use tokio::sync::mpsc;
 
 type Sessions = Arc<std::sync::Mutex<HashMap<SessionId, Arc<ClaimedSession>>>>;
+
+/// Audio of a sentence, samples: 4 s.
+const SENTENCE_SAMPLES: u64 = 64_000;
 
 /// Claims sessions and answers every chunk at once.
 pub(crate) async fn echo(queue: RedisQueue, slots: usize) {
@@ -60,6 +64,10 @@ pub(crate) async fn echo(queue: RedisQueue, slots: usize) {
                     ToWorker::Audio { session, epoch, at_samples, pcm } => {
                         let Some(claim) = known(&session) else { continue };
                         let processed_samples = at_samples + pcm.len() as u64 / 2;
+                        if let Some(segment) = sentence(at_samples, processed_samples) {
+                            let (queue, id, claim) = (queue.clone(), id.clone(), claim.clone());
+                            tokio::spawn(async move { drop(queue.commit(&id, &claim, &segment).await) });
+                        }
                         let timing = Timing::default();
                         let event = SessionEvent::Update { processed_samples, partial: None, timing };
                         events.push((
@@ -80,4 +88,19 @@ pub(crate) async fn echo(queue: RedisQueue, slots: usize) {
         }
     };
     tokio::join!(claiming, beating, answering, publishing);
+}
+
+/// The sentence that ends within this audio.
+fn sentence(from: u64, to: u64) -> Option<Segment> {
+    let index = from / SENTENCE_SAMPLES;
+    (to / SENTENCE_SAMPLES > index).then(|| Segment {
+        index: index as u32,
+        text: String::new(),
+        words: Vec::new(),
+        start_ms: index * SENTENCE_SAMPLES / 16,
+        end_ms: to / 16,
+        committed_samples: to,
+        reason: FinalReason::Endpoint,
+        language: "en".to_owned(),
+    })
 }

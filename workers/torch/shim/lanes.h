@@ -182,10 +182,15 @@ inline float* scratch(int64_t floats) {
 // sums[r][v] += a[r][k] * b[k][v], k from 0 to `depth`: the core of every product here. In `a` lies `a_row` between rows
 // and `a_step` between the factors of a row. The sums stay in registers, so rows * vectors + vectors + 1 must not be more
 // than there are; every sum runs over k alone, so a result does not depend on which rows are computed together.
-template <int64_t rows, int64_t vectors>
+//
+// With `lines`, as many cache lines from `next` on are asked for with every four factors: what is multiplied next comes
+// from memory meanwhile. `next` may lie anywhere.
+template <int64_t rows, int64_t vectors, int64_t lines = 0>
 inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b,
-                                                    int64_t b_stride, int64_t depth, Lanes (&sums)[rows][vectors]) {
-  for (int64_t k = 0; k < depth; ++k) {
+                                                    int64_t b_stride, int64_t depth, Lanes (&sums)[rows][vectors],
+                                                    const char* next = nullptr) {
+  constexpr int64_t kUnrolled = 4, kLine = 64;
+  const auto factor = [&](int64_t k) __attribute__((always_inline)) {
     Lanes column[vectors];
 #pragma GCC unroll 16
     for (int64_t v = 0; v < vectors; ++v) column[v] = load(b + k * b_stride + v * kLanes);
@@ -194,7 +199,15 @@ inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_ro
 #pragma GCC unroll 16
       for (int64_t v = 0; v < vectors; ++v) sums[r][v] += column[v] * a[r * a_row + k * a_step];
     }
+  };
+  int64_t k = 0;
+  for (; k + kUnrolled <= depth; k += kUnrolled, next += lines * kLine) {
+#pragma GCC unroll 16
+    for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * kLine);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kUnrolled; ++i) factor(k + i);
   }
+  for (; k < depth; ++k) factor(k);
 }
 
 // Starts the sums of `multiply` at `start(row, vector)`. Unrolled, so that they never lie in memory.

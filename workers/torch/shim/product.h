@@ -13,12 +13,17 @@ constexpr int64_t kDepth = 384;
 // Rows of a block from which on its inputs are packed; fewer do not repay it.
 constexpr int64_t kWorthPacking = 48;
 
+// The weights of one panel for the inputs from `first` on.
+inline const float* weights(const Product& p, int64_t panel, int64_t first) {
+  return p.weight + (panel * p.depth + first) * kPanel;
+}
+
 // Up to six rows of one panel, over the inputs [first, first + depth), which lie as they came or packed: the sums begin
 // with the bias or go on from the result so far, and activation and residual follow the last input. The order of
-// additions is the same whatever the blocks.
-template <int64_t rows, bool packed, bool whole>
+// additions is the same whatever the blocks. With every four inputs `lines` cache lines are asked for from `next` on.
+template <int64_t lines, int64_t rows, bool packed, bool whole>
 inline void product_tile(const Product& p, const float* inputs, int64_t row, int64_t panel, int64_t first,
-                         int64_t depth) {
+                         int64_t depth, const char* next) {
   constexpr int64_t vectors = kPanel / kLanes;
   const int64_t column = panel * kPanel;
   float* out = p.out + row * p.width + column;
@@ -38,8 +43,8 @@ inline void product_tile(const Product& p, const float* inputs, int64_t row, int
   } else {
     begin_sums<rows, vectors>(sums, zero);
   }
-  const float* weight = p.weight + (panel * p.depth + first) * kPanel;
-  multiply<rows, vectors>(inputs, packed ? 1 : p.depth, packed ? rows : 1, weight, kPanel, depth, sums);
+  const float* weight = weights(p, panel, first);
+  multiply<rows, vectors, lines>(inputs, packed ? 1 : p.depth, packed ? rows : 1, weight, kPanel, depth, sums, next);
   if (first + depth < p.depth) {
     end_sums<rows, vectors>(sums, put);
   } else if (p.residual != nullptr) {
@@ -54,14 +59,17 @@ inline void product_tile(const Product& p, const float* inputs, int64_t row, int
   }
 }
 
-// Calls `take(rows of the tile, first row)` for the rows [begin, end): six at a time, as many as fit the registers. Eight
-// are twice four and not six and two: additions of two rows would wait for each other.
+// Most rows of a tile: as many as fit the registers.
+constexpr int64_t kTile = 6;
+
+// Calls `take(rows of the tile, first row)` for the rows [begin, end): six at a time. Eight are twice four and not six
+// and two: additions of two rows would wait for each other.
 template <typename Take>
 inline void in_tiles(int64_t begin, int64_t end, const Take& take) {
   for (int64_t row = begin; row < end;) {
     const int64_t left = end - row;
-    if (left >= 9 || left == 6) {
-      take(Count<6>{}, row), row += 6;
+    if (left >= 9 || left == kTile) {
+      take(Count<kTile>{}, row), row += kTile;
     } else if (left >= 4) {
       take(Count<4>{}, row), row += 4;
     } else if (left >= 2) {
@@ -82,18 +90,37 @@ void pack_tile(const Product& p, int64_t row, int64_t first, int64_t depth, floa
   }
 }
 
+// Calls `take(lines)`: how many cache lines of the next weights each four inputs of a tile ask for. A slice of a panel has
+// a line for each input. So four tiles share the work, or two, and the others have none; a tile alone asks for all of
+// them, if it has rows enough not to wait for memory anyhow.
+template <typename Take>
+inline void in_shares(int64_t rows, int64_t tile, const Take& take) {
+  if (rows > 3 * kTile) {
+    tile < 4 ? take(Count<1>{}) : take(Count<0>{});
+  } else if (rows > kTile) {
+    tile < 2 ? take(Count<2>{}) : take(Count<0>{});
+  } else {
+    rows >= 4 ? take(Count<4>{}) : take(Count<0>{});
+  }
+}
+
 // One panel of the rows [begin, end), over the inputs [first, first + depth). `inputs` are those of the first row, or
-// all of them packed, tile after tile.
+// all of them packed, tile after tile. Meanwhile the weights that come next are fetched.
 template <bool packed>
 inline void product_panel(const Product& p, const float* inputs, int64_t begin, int64_t end, int64_t panel,
-                          int64_t first, int64_t depth) {
+                          int64_t first, int64_t depth, const float* next) {
+  int64_t tile = 0;
   in_tiles(begin, end, [&](auto rows, int64_t row) {
     const float* from = inputs + (row - begin) * (packed ? depth : p.depth);
-    if ((panel + 1) * kPanel <= p.width) {
-      product_tile<rows, packed, true>(p, from, row, panel, first, depth);
-    } else {
-      product_tile<rows, packed, false>(p, from, row, panel, first, depth);
-    }
+    in_shares(end - begin, tile, [&](auto lines) {
+      const char* ahead = reinterpret_cast<const char*>(next + tile * lines * (depth / 4) * kPanel);
+      if ((panel + 1) * kPanel <= p.width) {
+        product_tile<lines, rows, packed, true>(p, from, row, panel, first, depth, ahead);
+      } else {
+        product_tile<lines, rows, packed, false>(p, from, row, panel, first, depth, ahead);
+      }
+    });
+    ++tile;
   });
 }
 
@@ -103,7 +130,9 @@ void product_block(const Product& p, int64_t begin, int64_t end, int64_t panel, 
   if (end - begin < kWorthPacking) {
     for (; panel < last; ++panel) {
       for (int64_t first = 0; first < p.depth; first += kDepth) {
-        product_panel<false>(p, p.input + begin * p.depth + first, begin, end, panel, first, taken(first));
+        // The next slice, or the first one of the next panel, lies behind.
+        const float* next = weights(p, panel, first + taken(first));
+        product_panel<false>(p, p.input + begin * p.depth + first, begin, end, panel, first, taken(first), next);
       }
     }
     return;
@@ -115,7 +144,8 @@ void product_block(const Product& p, int64_t begin, int64_t end, int64_t panel, 
       pack_tile<rows>(p, row, first, depth, packed + (row - begin) * depth);
     });
     for (int64_t column = panel; column < last; ++column) {
-      product_panel<true>(p, packed, begin, end, column, first, depth);
+      const float* next = column + 1 < last ? weights(p, column + 1, first) : weights(p, panel, first + depth);
+      product_panel<true>(p, packed, begin, end, column, first, depth, next);
     }
   }
 }

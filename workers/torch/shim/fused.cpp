@@ -141,4 +141,28 @@ at::Tensor* smallest_strided(at::Tensor* input, at::Tensor* state, at::Tensor* f
     return new at::Tensor(std::move(out));
   });
 }
+
+// The stem over mels [rows, frames, bins] and the depthwise convolution of the stage behind it, each with its state and
+// filter; see smallest::Stem. [rows, frames / 4, …, channels].
+at::Tensor* smallest_stem(at::Tensor* mels, at::Tensor* state, at::Tensor* filter, at::Tensor* bias,
+                          at::Tensor* stage_state, at::Tensor* stage_filter, at::Tensor* stage_bias, const Row* rows,
+                          int32_t bf16) {
+  return smallest::guarded<>(static_cast<at::Tensor*>(nullptr), [&] {
+    const int64_t count = mels->size(0), frames = mels->size(1), bins = mels->size(2), channels = filter->size(1);
+    const int64_t halved = bins / 2 + 1;
+    TORCH_CHECK(mels->dim() == 3 && frames % 4 == 0 && type_of(*mels) == smallest::Type::fp32, "mels' shape or type");
+    TORCH_CHECK(filter->size(0) == 9 && stage_filter->sizes() == filter->sizes(), "filters' shape");
+    TORCH_CHECK(state->numel() == state->size(0) * bins, "state's shape");
+    TORCH_CHECK(stage_state->numel() == stage_state->size(0) * halved * channels, "stage's state's shape");
+    const auto type = bf16 != 0 ? smallest::Type::bf16 : smallest::Type::fp32;
+    at::Tensor out = at::empty({count, frames / 4, halved / 2 + 1, channels},
+                               filter->options().dtype(bf16 != 0 ? at::kBFloat16 : at::kFloat));
+    const smallest::Stem s{{type, mels->data_ptr(), nullptr, floats(*state), floats(*filter), floats(*bias), rows, frames,
+                            bins, channels, true},
+                           {type, nullptr, out.data_ptr(), floats(*stage_state), floats(*stage_filter),
+                            floats(*stage_bias), rows, frames / 2, halved, channels, false}};
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { kernels().stem(s, begin, end); });
+    return new at::Tensor(std::move(out));
+  });
+}
 }

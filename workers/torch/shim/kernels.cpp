@@ -156,21 +156,40 @@ void stem_bins(const Strided& s, const Padded& weights, const float* taps, int64
   in_vectors(weights.stride / kLanes, take);
 }
 
-void stem_row(const Strided& s, const Padded& weights, int64_t row, float* taps) {
+// Output frame `t` of a row, which begins at `at`.
+void stem_time(const Strided& s, const Padded& weights, int64_t row, int64_t t, int64_t at, float* taps) {
   const int64_t out_bins = s.bins / 2 + 1;
-  for (int64_t t = 0; t < s.frames / 2; ++t) {
-    const bool inside = t >= s.rows[row].start && t < s.rows[row].valid;
-    const int64_t at = (row * (s.frames / 2) + t) * out_bins * s.channels;
-    stem_taps(s, row, t, taps);
-    int64_t f = 0;
-    for (; f + 4 <= out_bins; f += 4) stem_bins<4>(s, weights, taps, f, at, inside);
-    for (; f < out_bins; ++f) stem_bins<1>(s, weights, taps, f, at, inside);
-  }
+  const bool inside = t >= s.rows[row].start && t < s.rows[row].valid;
+  stem_taps(s, row, t, taps);
+  int64_t f = 0;
+  for (; f + 4 <= out_bins; f += 4) stem_bins<4>(s, weights, taps, f, at, inside);
+  for (; f < out_bins; ++f) stem_bins<1>(s, weights, taps, f, at, inside);
+}
+
+void stem_keep(const Strided& s, int64_t row) {
   memcpy(s.state + s.rows[row].slot * s.bins, stem_frame(s, row, s.frames - 1), s.bins * sizeof(float));
 }
 
+void stem_row(const Strided& s, const Padded& weights, int64_t row, float* taps) {
+  const int64_t line = (s.bins / 2 + 1) * s.channels;
+  for (int64_t t = 0; t < s.frames / 2; ++t) {
+    stem_time(s, weights, row, t, (row * (s.frames / 2) + t) * line, taps);
+  }
+  stem_keep(s, row);
+}
+
+// Frames of its input that a stage sees at once; where they are made one after the other, no more are kept.
+constexpr int64_t kSeen = 3;
+
+// Where frame `time` of a row lies in the input: behind those of the rows before, or where the ones that are kept take
+// turns.
+template <bool in_turn>
+inline int64_t stage_frame(const Strided& s, int64_t row, int64_t time) {
+  return (in_turn ? time % kSeen : row * s.frames + time) * s.bins * s.channels;
+}
+
 // One vector of channels of output frame `t`, all its bins; the filter stays in registers.
-template <Type type>
+template <Type type, bool in_turn>
 void stage_channels(const Strided& s, const Padded& weights, int64_t row, int64_t t, int64_t c) {
   const int64_t out_bins = s.bins / 2 + 1, line = s.bins * s.channels, left = lanes_left(c, s.channels);
   const float* state = s.state + s.rows[row].slot * line;
@@ -186,24 +205,32 @@ void stage_channels(const Strided& s, const Padded& weights, int64_t row, int64_
         if (bin < 0 || bin >= s.bins) continue;
         const int64_t at = bin * s.channels + c;
         value += taps[kt * 3 + kf] * (time < 0 ? read(Type::fp32, state, at, left)
-                                               : read(type, s.input, (row * s.frames + time) * line + at, left));
+                                               : read(type, s.input, stage_frame<in_turn>(s, row, time) + at, left));
       }
     }
     write(type, s.out, ((row * (s.frames / 2) + t) * out_bins + f) * s.channels + c, left, value);
   }
 }
 
-template <Type type>
-void stage_row(const Strided& s, const Padded& weights, int64_t row) {
-  const int64_t line = s.bins * s.channels;
-  for (int64_t t = 0; t < s.frames / 2; ++t) {
-    for (int64_t c = 0; c < s.channels; c += kLanes) stage_channels<type>(s, weights, row, t, c);
-  }
+template <Type type, bool in_turn>
+void stage_time(const Strided& s, const Padded& weights, int64_t row, int64_t t) {
+  for (int64_t c = 0; c < s.channels; c += kLanes) stage_channels<type, in_turn>(s, weights, row, t, c);
+}
+
+template <Type type, bool in_turn>
+void stage_keep(const Strided& s, int64_t row) {
+  const int64_t line = s.bins * s.channels, last = stage_frame<in_turn>(s, row, s.frames - 1);
   float* state = s.state + s.rows[row].slot * line;
   for (int64_t i = 0; i < line; i += kLanes) {
     const int64_t left = lanes_left(i, line);
-    write(Type::fp32, state, i, left, read(type, s.input, (row * s.frames + s.frames - 1) * line + i, left));
+    write(Type::fp32, state, i, left, read(type, s.input, last + i, left));
   }
+}
+
+template <Type type>
+void stage_row(const Strided& s, const Padded& weights, int64_t row) {
+  for (int64_t t = 0; t < s.frames / 2; ++t) stage_time<type, false>(s, weights, row, t);
+  stage_keep<type, false>(s, row);
 }
 
 void strided(const Strided& s, int64_t begin, int64_t end) {
@@ -217,6 +244,35 @@ void strided(const Strided& s, int64_t begin, int64_t end) {
     } else {
       stage_row<Type::bf16>(s, weights, row);
     }
+  }
+}
+
+template <Type type>
+void stem_rows(Strided first, Strided then, int64_t begin, int64_t end) {
+  const int64_t line = then.bins * then.channels;
+  float* memory = scratch(Padded::size(first) + Padded::size(then) + then.bins * 9 + kSeen * line);
+  const Padded filter(first, memory), stage_filter(then, memory + Padded::size(first));
+  float* taps = memory + Padded::size(first) + Padded::size(then);
+  float* kept = taps + then.bins * 9;
+  first.out = kept;
+  then.input = kept;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t t = 0; t < then.frames / 2; ++t) {
+      for (int64_t time = 2 * t; time < 2 * t + 2; ++time) {
+        stem_time(first, filter, row, time, stage_frame<true>(then, row, time), taps);
+      }
+      stage_time<type, true>(then, stage_filter, row, t);
+    }
+    stem_keep(first, row);
+    stage_keep<type, true>(then, row);
+  }
+}
+
+void stem(const Stem& k, int64_t begin, int64_t end) {
+  if (k.stem.type == Type::fp32) {
+    stem_rows<Type::fp32>(k.stem, k.stage, begin, end);
+  } else {
+    stem_rows<Type::bf16>(k.stem, k.stage, begin, end);
   }
 }
 
@@ -249,7 +305,7 @@ void mels(const Mels& k, int64_t begin, int64_t end) {
 }  // namespace
 
 const Kernels& SMALLEST_KERNELS() {
-  static const Kernels table = {attention, convolution, strided, mels, norm, product};
+  static const Kernels table = {attention, convolution, strided, stem, mels, norm, product};
   return table;
 }
 

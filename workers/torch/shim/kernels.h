@@ -66,6 +66,12 @@ struct Strided {
   bool stem;            // one input channel, and relu and zeroing outside [start, valid) behind it
 };
 
+// The stem and the stage behind it, a few frames at a time: what is between them is large and never leaves the cache.
+struct Stem {
+  Strided stem;   // its `out` is not used
+  Strided stage;  // its `input` is not used
+};
+
 // Power, mel filters and logarithm of Fourier transforms.
 struct Mels {
   const float* spectrum;   // [frames, bins] of (real, imaginary)
@@ -107,6 +113,7 @@ struct Kernels {
   void (*attention)(const Attention&, int64_t begin, int64_t end);
   void (*convolution)(const Convolution&, int64_t begin, int64_t end);
   void (*strided)(const Strided&, int64_t begin, int64_t end);
+  void (*stem)(const Stem&, int64_t begin, int64_t end);
   void (*mels)(const Mels&, int64_t begin, int64_t end);  // items are frames
   void (*norm)(const Norm&, int64_t begin, int64_t end);
   void (*product)(const Product&, int64_t begin, int64_t end);  // items are panels of blocks of rows

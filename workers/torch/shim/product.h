@@ -6,9 +6,9 @@
 namespace smallest {
 namespace {
 
-// Inputs that are multiplied before the next row: a panel's weights for them stay in the innermost cache, and the sums
-// seldom go to memory and back.
-constexpr int64_t kDepth = 384;
+// Inputs that are multiplied before the next row: a panel's weights for them fill the innermost cache and stay near, and
+// the sums seldom go to memory and back. Models are wide by powers of two, so no short slice is left.
+constexpr int64_t kDepth = 512;
 
 // Rows of a block from which on its inputs are packed; fewer do not repay it.
 constexpr int64_t kWorthPacking = 48;

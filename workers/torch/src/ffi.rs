@@ -73,6 +73,17 @@ unsafe extern "C" {
         rows: *const KernelRow,
         bf16: i32,
     ) -> *mut C_tensor;
+    fn smallest_stem(
+        mels: *const C_tensor,
+        state: *const C_tensor,
+        filter: *const C_tensor,
+        bias: *const C_tensor,
+        stage_state: *const C_tensor,
+        stage_filter: *const C_tensor,
+        stage_bias: *const C_tensor,
+        rows: *const KernelRow,
+        bf16: i32,
+    ) -> *mut C_tensor;
 }
 
 /// One row of a step as the kernels see it; `Row` in `shim/kernels.h`.
@@ -330,6 +341,31 @@ pub(crate) fn strided(
             state.as_ptr(),
             filter.as_ptr(),
             bias.as_ptr(),
+            rows.as_ptr(),
+            i32::from(kind == Kind::BFloat16),
+        )
+    })
+}
+
+/// The stem over mels `[rows, frames, bins]` and the depthwise convolution of the stage behind it: `(state, filter, bias)`
+/// of each. `rows` are the stem's.
+pub(crate) fn stem(
+    mels: &Tensor,
+    (state, filter, bias): (&Tensor, &Tensor, &Tensor),
+    (stage_state, stage_filter, stage_bias): (&Tensor, &Tensor, &Tensor),
+    rows: &[KernelRow],
+    kind: Kind,
+) -> Result<Tensor, TchError> {
+    // SAFETY: as in `attention`.
+    owned(unsafe {
+        smallest_stem(
+            mels.as_ptr(),
+            state.as_ptr(),
+            filter.as_ptr(),
+            bias.as_ptr(),
+            stage_state.as_ptr(),
+            stage_filter.as_ptr(),
+            stage_bias.as_ptr(),
             rows.as_ptr(),
             i32::from(kind == Kind::BFloat16),
         )

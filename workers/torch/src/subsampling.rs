@@ -86,18 +86,15 @@ impl Subsampling {
         batch: &Batch,
         states: &mut [Tensor],
     ) -> Result<Tensor, TchError> {
-        let mut frames = if self.place.fused {
-            let filter = (&self.stem.weight, &self.stem.bias);
-            ffi::strided(mels, &states[0], filter, &batch.kernel_stage_rows(1), self.place.kind)?
-        } else {
-            let mels = mels.f_to_kind(self.place.kind)?.f_unsqueeze(-1)?;
-            let frames = self.stem.convolve(&mels, batch, &mut states[0], 1)?.f_relu_()?;
-            batch.blank_outside(&frames, 1, 1)?;
-            frames
-        };
+        let together = self.place.fused && !self.stages.is_empty();
+        let mut frames =
+            if together { mels.shallow_clone() } else { self.stem(mels, batch, &mut states[0])? };
         for (index, stage) in self.stages.iter().enumerate() {
-            let channels = frames.size()[3];
-            let filtered = if self.place.fused {
+            let filtered = if together && index == 0 {
+                let first = (&states[0], &self.stem.weight, &self.stem.bias);
+                let then = (&states[1], &stage.depthwise.weight, &stage.depthwise.bias);
+                ffi::stem(mels, first, then, &batch.kernel_stage_rows(1), self.place.kind)?
+            } else if self.place.fused {
                 let filter = (&stage.depthwise.weight, &stage.depthwise.bias);
                 ffi::strided(
                     &frames,
@@ -107,10 +104,11 @@ impl Subsampling {
                     self.place.kind,
                 )?
             } else {
+                let channels = frames.size()[3];
                 stage.depthwise.convolve(&frames, batch, &mut states[index + 1], channels)?
             };
             let shape = filtered.size();
-            let rows = filtered.f_view([-1, channels])?;
+            let rows = filtered.f_view([-1, shape[3]])?;
             frames = stage.pointwise.forward_activated(&rows, Activation::Relu)?.f_view(shape.as_slice())?;
             batch.blank_outside(&frames, index + 2, 1)?;
         }
@@ -121,6 +119,18 @@ impl Subsampling {
         } else {
             projected.f_mul_scalar(self.scale)
         }
+    }
+
+    /// The first convolution, over mels alone.
+    fn stem(&self, mels: &Tensor, batch: &Batch, state: &mut Tensor) -> Result<Tensor, TchError> {
+        if self.place.fused {
+            let filter = (&self.stem.weight, &self.stem.bias);
+            return ffi::strided(mels, state, filter, &batch.kernel_stage_rows(1), self.place.kind);
+        }
+        let mels = mels.f_to_kind(self.place.kind)?.f_unsqueeze(-1)?;
+        let frames = self.stem.convolve(&mels, batch, state, 1)?.f_relu_()?;
+        batch.blank_outside(&frames, 1, 1)?;
+        Ok(frames)
     }
 }
 

@@ -51,6 +51,7 @@ def main():
     parser.add_argument("--layers", type=int, default=4, help="encoder layers of the 0.6 B width (of 24)")
     parser.add_argument("--only", choices=["demo", "width"], help="one of the two models")
     parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default 1 2, quick 1)")
+    parser.add_argument("--dtypes", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"], help="types")
     parser.add_argument("--engine", type=Path, default=default_engine(), help="our program (default: %(default)s)")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message="Using the model-agnostic default")
@@ -59,7 +60,7 @@ def main():
     facts = machine(["torch", "transformers", "onnxruntime", "openvino"])
     report = Report("asr-engine-peers" if args.peers_only else "asr-engine", facts, args.peers_only)
     for model in chosen_models(args):
-        for dtype in ("fp32", "bf16"):
+        for dtype in args.dtypes:
             for threads in args.threads or ([1] if args.quick else [1, 2]):
                 wide = model.name != "demo"
                 repeats = args.repeats or (2 if args.quick or wide else 3)

@@ -1,7 +1,7 @@
 //! The README's way: `kubectl apply` of the example, then a transcript over every protocol through the Service.
 
 use anyhow::Context;
-use e2e::cluster::{Cluster, Space, in_namespace};
+use e2e::cluster::{Cluster, PATIENCE, Space, in_namespace};
 use e2e::{clients, quickstart, repository};
 
 pub(crate) async fn every_protocol_gets_a_transcript(cluster: &Cluster) -> anyhow::Result<()> {
@@ -9,6 +9,9 @@ pub(crate) async fn every_protocol_gets_a_transcript(cluster: &Cluster) -> anyho
         let file = repository().join("examples/quickstart-kubernetes.yaml").display().to_string();
         kubectl(space, &["apply", "-f", &file]).await?;
         let deployment = space.ready("quickstart").await?;
+        // It serves before the operator has read in Redis what the license proxies say.
+        let licensed = space.told("quickstart", "LicenseValid");
+        licensed.until("is True", PATIENCE, |condition| condition.status == "True").await?;
         columns(space).await?;
 
         let service = space.service("quickstart").await?;

@@ -24,8 +24,9 @@ use std::fmt::Debug;
 use std::pin::Pin;
 
 /// Words by which an autoscaler tells that it was not answered in time, whoever was slow.
-const SLOW: [&str; 6] = [
+const SLOW: [&str; 7] = [
     "did not answer",
+    "failed to answer",
     "timeout",
     "timed out",
     "deadline exceeded",

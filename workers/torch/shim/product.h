@@ -113,7 +113,7 @@ inline void product_panel(const Product& p, const float* inputs, int64_t begin, 
   in_tiles(begin, end, [&](auto rows, int64_t row) {
     const float* from = inputs + (row - begin) * (packed ? depth : p.depth);
     in_shares(end - begin, tile, [&](auto lines) {
-      const char* ahead = reinterpret_cast<const char*>(next + tile * lines * (depth / 4) * kPanel);
+      const char* ahead = reinterpret_cast<const char*>(next + tile * lines * (depth / kUnrolled) * kPanel);
       if ((panel + 1) * kPanel <= p.width) {
         product_tile<lines, rows, packed, true>(p, from, row, panel, first, depth, ahead);
       } else {

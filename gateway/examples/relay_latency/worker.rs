@@ -2,12 +2,13 @@
 //! one it makes text final every few seconds, so that the gateway holds no more audio than it does in service.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use queue::ids::{GatewayId, SessionId, WorkerId};
 use queue::job::Timing;
-use queue::port::{ClaimedSession, Held, SessionEnd, WorkerPort as _, WorkerRecord};
+use queue::port::{ClaimedSession, Held, QueueLimits, SessionEnd, WorkerPort as _, WorkerRecord};
 use queue::redis::RedisQueue;
 use queue::session::{FinalReason, Segment, SessionEvent, ToGateway, ToWorker};
 use tokio::sync::mpsc;
@@ -38,7 +39,7 @@ pub(crate) async fn echo(queue: RedisQueue, slots: usize) {
         }
     };
     let beating = async move {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut tick = tokio::time::interval(QueueLimits::default().lease / 4);
         loop {
             tick.tick().await;
             let sessions = lock(&beat.1).into_values().map(|s| s.claim.clone()).collect();
@@ -64,7 +65,7 @@ pub(crate) async fn echo(queue: RedisQueue, slots: usize) {
                     ToWorker::Audio { session, epoch, at_samples, pcm } => {
                         let Some(claim) = known(&session) else { continue };
                         let processed_samples = at_samples + pcm.len() as u64 / 2;
-                        if let Some(segment) = sentence(at_samples, processed_samples) {
+                        if let Some(segment) = sentence(&session, at_samples, processed_samples) {
                             let (queue, id, claim) = (queue.clone(), id.clone(), claim.clone());
                             tokio::spawn(async move { drop(queue.commit(&id, &claim, &segment).await) });
                         }
@@ -90,14 +91,18 @@ pub(crate) async fn echo(queue: RedisQueue, slots: usize) {
     tokio::join!(claiming, beating, answering, publishing);
 }
 
-/// The sentence that ends within this audio.
-fn sentence(from: u64, to: u64) -> Option<Segment> {
-    let index = from / SENTENCE_SAMPLES;
-    (to / SENTENCE_SAMPLES > index).then(|| Segment {
+/// The sentence that ends within this audio, if one does. All sessions begin together here, but people do not end their
+/// sentences together: each session's first one is cut short by a time of its own.
+fn sentence(session: &SessionId, from: u64, to: u64) -> Option<Segment> {
+    let mut hasher = DefaultHasher::new();
+    session.hash(&mut hasher);
+    let said_before = hasher.finish() % SENTENCE_SAMPLES;
+    let index = (from + said_before) / SENTENCE_SAMPLES;
+    ((to + said_before) / SENTENCE_SAMPLES > index).then(|| Segment {
         index: index as u32,
         text: String::new(),
         words: Vec::new(),
-        start_ms: index * SENTENCE_SAMPLES / 16,
+        start_ms: (index * SENTENCE_SAMPLES).saturating_sub(said_before) / 16,
         end_ms: to / 16,
         committed_samples: to,
         reason: FinalReason::Endpoint,

@@ -23,7 +23,7 @@ const Kernels& kernels() {
   return table;
 }
 
-bool multiplies_here() { return has_avx2() && !has_avx512(); }
+bool multiplies_here() { return has_avx2(); }
 
 }  // namespace smallest
 

@@ -125,7 +125,8 @@ const Kernels& kernels_baseline();
 
 // The table for this processor.
 const Kernels& kernels();
-// Whether `product` is to be used for linear layers: where oneDNN multiplies without packed weights.
+// Whether `product` is to be used for linear layers in fp32: with AVX2 alone oneDNN multiplies without packed weights, and
+// with AVX-512 it reads them slowly where rows are few.
 bool multiplies_here();
 
 }  // namespace smallest

@@ -22,11 +22,15 @@ fn main() -> ExitCode {
     }
 
     // The kernels once for each instruction set; the shim picks one at run time.
-    for (name, march) in [("avx512", "x86-64-v4"), ("avx2", "x86-64-v3"), ("baseline", "x86-64")] {
+    let sets: [(&str, &[&str]); 4] = [
+        ("avx512_bf16", &["-march=x86-64-v4", "-mavx512bf16"]),
+        ("avx512", &["-march=x86-64-v4"]),
+        ("avx2", &["-march=x86-64-v3"]),
+        ("baseline", &["-march=x86-64"]),
+    ];
+    for (name, flags) in sets {
         let mut kernels = shim();
-        kernels
-            .flag(format!("-march={march}"))
-            .define("SMALLEST_KERNELS", format!("kernels_{name}").as_str());
+        kernels.flags(flags).define("SMALLEST_KERNELS", format!("kernels_{name}").as_str());
         kernels.file("shim/kernels.cpp").compile(&format!("smallest_kernels_{name}"));
     }
     let mut build = shim();

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "lanes.h"
 #include "product.h"
+#include "product_bf16.h"
 
 namespace smallest {
 namespace {
@@ -305,7 +306,7 @@ void mels(const Mels& k, int64_t begin, int64_t end) {
 }  // namespace
 
 const Kernels& SMALLEST_KERNELS() {
-  static const Kernels table = {attention, convolution, strided, stem, mels, norm, product};
+  static const Kernels table = {attention, convolution, strided, stem, mels, norm, product, product_bf16};
   return table;
 }
 

@@ -93,19 +93,25 @@ struct Norm {
   float epsilon;
 };
 
-// Columns of a panel of packed weights, and rows that share it while it is near.
-constexpr int64_t kPanel = 16;
+// Columns of a panel of packed weights: as many sums as a tile keeps in one vector of fp32, or in two.
+template <typename Number>
+constexpr int64_t kPanel = sizeof(Number) == sizeof(float) ? 16 : 32;
+// Rows that share a panel while it is near.
 constexpr int64_t kBlock = 96;
 
-// activation(input · weightᵀ + bias) + residual, in fp32.
+// activation(input · weightᵀ + bias) + residual; `Number` is float, or uint16_t that holds bf16. Sums are fp32.
+template <typename Number>
 struct Product {
-  const float* input;     // [rows, depth]
-  const float* weight;    // [panels, depth, kPanel], zeros behind the last column
-  const float* bias;      // [width], or null
-  const float* residual;  // [rows, width], or null
-  float* out;             // [rows, width]
+  const Number* input;     // [rows, depth]
+  const Number* weight;    // fp32: [panels, depth, kPanel]; bf16: [panels, pairs of inputs, kPanel, 2]; zeros behind the last
+  const Number* bias;      // [width], or null
+  const Number* residual;  // [rows, width], or null
+  Number* out;             // [rows, width]
   int64_t rows, depth, width;
   Activation activation;
+
+  int64_t panels() const { return (width + kPanel<Number> - 1) / kPanel<Number>; }
+  int64_t blocks() const { return (rows + kBlock - 1) / kBlock; }
 };
 
 struct Kernels {
@@ -116,17 +122,19 @@ struct Kernels {
   void (*stem)(const Stem&, int64_t begin, int64_t end);
   void (*mels)(const Mels&, int64_t begin, int64_t end);  // items are frames
   void (*norm)(const Norm&, int64_t begin, int64_t end);
-  void (*product)(const Product&, int64_t begin, int64_t end);  // items are panels of blocks of rows
+  // Items are panels of blocks of rows. The one in bf16 is null without instructions for it.
+  void (*product)(const Product<float>&, int64_t begin, int64_t end);
+  void (*product_bf16)(const Product<uint16_t>&, int64_t begin, int64_t end);
 };
 
+const Kernels& kernels_avx512_bf16();
 const Kernels& kernels_avx512();
 const Kernels& kernels_avx2();
 const Kernels& kernels_baseline();
 
 // The table for this processor.
 const Kernels& kernels();
-// Whether `product` is to be used for linear layers in fp32: with AVX2 alone oneDNN multiplies without packed weights, and
-// with AVX-512 it reads them slowly where rows are few.
-bool multiplies_here();
+// Whether `product` and `product_bf16` are to be used for linear layers; else they are oneDNN's.
+bool multiplies_here(Type type);
 
 }  // namespace smallest

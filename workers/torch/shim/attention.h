@@ -137,8 +137,10 @@ void attend_queries(const Attention& a, const Places& places, int64_t row, int64
   const float* keys = a.keys + (place.slot * a.heads + head) * a.dim * a.capacity;
   const float* values = a.values + (place.slot * a.heads + head) * a.capacity * a.padded_dim;
   const float* relative = a.relative + head * a.dim * a.width;
-  // The rings of many slots do not fit the caches: while keys are scored, the values come nearer.
-  for (int64_t at = 0; query == 0 && at < window * a.padded_dim; at += 16) __builtin_prefetch(values + at);
+  // The rings of many slots do not fit the caches: while a step's first keys are scored, the values come nearer.
+  if (first == 0 && query == 0) {
+    for (int64_t at = 0; at < window * a.padded_dim; at += 16) __builtin_prefetch(values + at, 0, kSecondCache);
+  }
   score<rows>(a, places.content + query * a.dim, keys, a.capacity, window, places.by_ring, places.ring);
   score<rows>(a, places.position + query * a.dim, relative, a.width, window + a.chunk - 1, places.by_time, places.time);
 

@@ -192,24 +192,34 @@ inline int64_t stage_frame(const Strided& s, int64_t row, int64_t time) {
 // One vector of channels of output frame `t`, all its bins; the filter stays in registers.
 template <Type type, bool in_turn>
 void stage_channels(const Strided& s, const Padded& weights, int64_t row, int64_t t, int64_t c) {
-  const int64_t out_bins = s.bins / 2 + 1, line = s.bins * s.channels, left = lanes_left(c, s.channels);
-  const float* state = s.state + s.rows[row].slot * line;
+  const int64_t out_bins = s.bins / 2 + 1, left = lanes_left(c, s.channels);
+  const float* state = s.state + s.rows[row].slot * s.bins * s.channels + c;
+  int64_t frames[3];
+  for (int64_t kt = 0; kt < 3; ++kt) frames[kt] = stage_frame<in_turn>(s, row, 2 * t - 1 + kt) + c;
   Lanes taps[9];
   for (int64_t k = 0; k < 9; ++k) taps[k] = load(weights.filter + k * weights.stride + c);
   const Lanes bias = load(weights.bias + c);
-  for (int64_t f = 0; f < out_bins; ++f) {
+  // Places of the filter [from, to) see bins inside; `first` is what the earliest frame has at a number's place in it.
+  const auto bin = [&](int64_t f, int64_t from, int64_t to, const auto& first) __attribute__((always_inline)) {
     Lanes value = bias;
-    for (int64_t kt = 0; kt < 3; ++kt) {
-      const int64_t time = 2 * t - 1 + kt;
-      for (int64_t kf = 0; kf < 3; ++kf) {
-        const int64_t bin = 2 * f - 2 + kf;
-        if (bin < 0 || bin >= s.bins) continue;
-        const int64_t at = bin * s.channels + c;
-        value += taps[kt * 3 + kf] * (time < 0 ? read(Type::fp32, state, at, left)
-                                               : read(type, s.input, stage_frame<in_turn>(s, row, time) + at, left));
-      }
+    for (int64_t kf = from; kf < to; ++kf) {
+      const int64_t at = (2 * f - 2 + kf) * s.channels;
+      value += taps[kf] * first(at);
+      value += taps[3 + kf] * read(type, s.input, frames[1] + at, left);
+      value += taps[6 + kf] * read(type, s.input, frames[2] + at, left);
     }
     write(type, s.out, ((row * (s.frames / 2) + t) * out_bins + f) * s.channels + c, left, value);
+  };
+  const auto all_bins = [&](const auto& first) __attribute__((always_inline)) {
+    bin(0, 2, 3, first);
+    int64_t f = 1;
+    for (; 2 * f < s.bins; ++f) bin(f, 0, 3, first);
+    for (; f < out_bins; ++f) bin(f, 0, 2, first);
+  };
+  if (t == 0) {
+    all_bins([&](int64_t at) { return read(Type::fp32, state, at, left); });
+  } else {
+    all_bins([&](int64_t at) { return read(type, s.input, frames[0] + at, left); });
   }
 }
 

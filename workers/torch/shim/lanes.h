@@ -203,6 +203,10 @@ inline float* scratch(int64_t floats) {
 // Factors of a turn of the loop in `multiply`.
 constexpr int64_t kUnrolled = 4;
 
+// Bytes of a cache line, and where `__builtin_prefetch` puts it.
+constexpr int64_t kLine = 64;
+constexpr int kSecondCache = 2;
+
 // sums[r][v] += a[r][k] * b[k][v], k from 0 to `depth`: the core of every product here. In `a` lies `a_row` between rows
 // and `a_step` between the factors of a row. The sums stay in registers, so rows * vectors + vectors + 1 must not be more
 // than there are; every sum runs over k alone, so a result does not depend on which rows are computed together.
@@ -213,7 +217,6 @@ template <int64_t rows, int64_t vectors, int64_t lines = 0>
 inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b,
                                                     int64_t b_stride, int64_t depth, Lanes (&sums)[rows][vectors],
                                                     const char* next = nullptr) {
-  constexpr int64_t kLine = 64, kSecondCache = 2;
   const auto factor = [&](int64_t k) __attribute__((always_inline)) {
     Lanes column[vectors];
 #pragma GCC unroll 16

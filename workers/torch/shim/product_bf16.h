@@ -56,7 +56,6 @@ inline Lanes silu_bf16(Lanes x) {
 template <int64_t rows, int64_t lines>
 inline __attribute__((always_inline)) void multiply_pairs(const Pair* inputs, const Half* weight, int64_t count,
                                                           Lanes (&sums)[rows][kVectors], const char* next) {
-  constexpr int64_t kLine = 64, kSecondCache = 2;
   const auto factor = [&](int64_t k) __attribute__((always_inline)) {
     __m512bh column[kVectors];
 #pragma GCC unroll 16
@@ -146,7 +145,7 @@ struct PairBlock {
       int64_t tile = 0;
       in_tiles<kPairTile>(begin, end, [&](auto rows, int64_t row) {
         in_shares<kPairTile, kLinesATurn>(end - begin, tile++, [&](auto lines) {
-          const char* ahead = next + (tile - 1) * lines * (count / kUnrolled) * 64;
+          const char* ahead = next + (tile - 1) * lines * (count / kUnrolled) * kLine;
           float* out = sums + (row - begin) * kPairColumns;
           pair_tile<rows, lines>(place(row, first), weight, count, first == 0, out, ahead);
         });

@@ -24,6 +24,8 @@ from common import ROOT, Report, Row, alternate, best, machine
 from hugging_face import HuggingFace
 
 SECONDS = 10.0
+# Encoder frames of an utterance in a step of our batch. A worker takes up to eight chunks of the largest look-ahead (112).
+STEP_FRAMES = 32
 
 
 @dataclass
@@ -94,11 +96,12 @@ class Ours:
 
     def stream(self, streams):
         """One run of live streams."""
-        return self.run("stream", streams, "--steps", str(self.setting.steps))
+        return self.run("stream", streams, "--steps", self.setting.steps)
 
     def batch(self, group):
-        """One run of a batch of whole utterances."""
-        return self.run("batch", group, "--utterances", str(group), "--seconds", str(SECONDS))
+        """One run of a batch of whole utterances, in steps of as many frames whatever the look-ahead."""
+        chunks = STEP_FRAMES // (self.setting.model.lookahead + 1)
+        return self.run("batch", group, "--utterances", group, "--seconds", SECONDS, "--chunks", chunks)
 
     def run(self, mode, streams, *more):
         """The JSON line that `engine-bench` prints."""

@@ -96,7 +96,7 @@ struct Norm {
 // Columns of a panel of packed weights: as many sums as a tile keeps in one vector of fp32, or in two.
 template <typename Number>
 constexpr int64_t kPanel = sizeof(Number) == sizeof(float) ? 16 : 32;
-// Rows that share a panel while it is near.
+// Most rows that share a panel while it is near.
 constexpr int64_t kBlock = 96;
 
 // activation(input · weightᵀ + bias) + residual; `Number` is float, or uint16_t that holds bf16. Sums are fp32.
@@ -112,6 +112,8 @@ struct Product {
 
   int64_t panels() const { return (width + kPanel<Number> - 1) / kPanel<Number>; }
   int64_t blocks() const { return (rows + kBlock - 1) / kBlock; }
+  // Blocks are alike, as threads take so many each.
+  int64_t block_rows() const { return ((rows + blocks() - 1) / blocks() + 3) / 4 * 4; }
 };
 
 struct Kernels {

@@ -21,7 +21,6 @@ using Unary = at::Tensor(const at::Tensor&, const at::Tensor&, const std::option
                          Scalars, std::optional<c10::string_view>);
 using Binary = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                           c10::string_view);
-using smallest::kBlock;
 using smallest::kPanel;
 
 // Additions and multiplications below which another thread costs more than it gives.
@@ -71,6 +70,7 @@ at::Tensor multiply(void (*kernel)(const smallest::Product<Number>&, int64_t, in
   TORCH_CHECK(input.dim() == 2 && weight.scalar_type() == input.scalar_type(), "product's shape or type");
   const int64_t rows = input.size(0), depth = input.size(1);
   at::Tensor out = at::empty({rows, width}, input.options());
+  if (rows == 0) return out;
   const smallest::Product<Number> product{numbers<Number>(&input, rows * depth),
                                           static_cast<const Number*>(weight.data_ptr()),
                                           numbers<Number>(bias, width),
@@ -82,7 +82,7 @@ at::Tensor multiply(void (*kernel)(const smallest::Product<Number>&, int64_t, in
                                           activation};
   const int64_t steps = std::is_same_v<Number, float> ? depth : (depth + 1) / 2;
   TORCH_CHECK(weight.size(0) == product.panels() && weight.size(1) == steps, "product's weight");
-  const int64_t grain = kWorthAThread / (std::min(rows, kBlock) * kPanel<Number> * depth) + 1;
+  const int64_t grain = kWorthAThread / (product.block_rows() * kPanel<Number> * depth) + 1;
   at::parallel_for(0, product.blocks() * product.panels(), grain,
                    [&](int64_t begin, int64_t end) { kernel(product, begin, end); });
   return out;

@@ -157,11 +157,11 @@ void product_block(const Product<float>& p, int64_t begin, int64_t end, int64_t 
 // Calls `take(begin, end, panel, last)` for the blocks of rows and their panels that the items [first, end) are.
 template <typename Number, typename Take>
 inline void in_blocks(const Product<Number>& p, int64_t first, int64_t end, const Take& take) {
-  const int64_t panels = p.panels();
+  const int64_t panels = p.panels(), rows = p.block_rows();
   for (int64_t item = first; item < end;) {
-    const int64_t block = item / panels, row = block * kBlock;
+    const int64_t block = item / panels, row = block * rows;
     const int64_t last = (block + 1) * panels < end ? (block + 1) * panels : end;
-    take(row, row + kBlock < p.rows ? row + kBlock : p.rows, item - block * panels, last - block * panels);
+    take(row, row + rows < p.rows ? row + rows : p.rows, item - block * panels, last - block * panels);
     item = last;
   }
 }

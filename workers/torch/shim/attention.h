@@ -67,10 +67,9 @@ void score(const Attention& a, const float* queries, const float* table, int64_t
     Lanes sums[rows][vectors];
     begin_sums<rows, vectors>(sums, zero);
     multiply<rows, vectors>(queries, a.dim, 1, table + at, stride, a.dim, sums);
-#pragma GCC unroll 16
-    for (int64_t q = 0; q < rows; ++q) {
-      for (int64_t v = 0; v < vectors; ++v) store(out + q * out_stride + at + v * kLanes, sums[q][v]);
-    }
+    end_sums<rows, vectors>(sums, [&](int64_t q, int64_t v, Lanes sum) {
+      store(out + q * out_stride + at + v * kLanes, sum);
+    });
   };
   in_vectors(round_up(count) / kLanes, take);
 }
@@ -107,19 +106,18 @@ float shares(const Attention& a, int64_t oldest, int64_t first, int64_t last, fl
 template <int64_t rows>
 void weigh(const Attention& a, const Places& places, const float* values, const float* totals, int64_t at) {
   const int64_t window = a.context + a.chunk, hidden = a.heads * a.dim;
+  float parts[rows];
+  for (int64_t q = 0; q < rows; ++q) parts[q] = 1.0f / totals[q];
   const auto take = [&](auto vectors, int64_t next) {
     // The last lanes overlap the ones before, so that rows need no padding.
     const int64_t wide = vectors * kLanes, d = next + wide <= a.padded_dim ? next : a.padded_dim - wide;
     Lanes sums[rows][vectors];
     begin_sums<rows, vectors>(sums, zero);
     multiply<rows, vectors>(places.by_ring, places.ring, 1, values + d, a.padded_dim, window, sums);
-    for (int64_t q = 0; q < rows; ++q) {
-      const Lanes share = splat(1.0f / totals[q]);
-      for (int64_t v = 0; v < vectors; ++v) {
-        const int64_t from = d + v * kLanes;
-        write(a.type, a.out, at + q * hidden + from, lanes_left(from, a.dim), sums[q][v] * share);
-      }
-    }
+    end_sums<rows, vectors>(sums, [&](int64_t q, int64_t v, Lanes sum) {
+      const int64_t from = d + v * kLanes;
+      write(a.type, a.out, at + q * hidden + from, lanes_left(from, a.dim), sum * parts[q]);
+    });
   };
   if (a.dim % kLanes == 0 || a.dim >= 3 * kLanes) {
     in_vectors(round_up(a.dim) / kLanes, take);

@@ -146,13 +146,12 @@ void stem_bins(const Strided& s, const Padded& weights, const float* taps, int64
     Lanes sums[count][vectors];
     begin_sums<count, vectors>(sums, [&](int64_t, int64_t v) { return load(weights.bias + c + v * kLanes); });
     multiply<count, vectors>(taps + f * 9, 9, 1, weights.filter + c, weights.stride, 9, sums);
-    for (int64_t v = 0; v < vectors; ++v) {
-      const int64_t channel = c + v * kLanes, left = lanes_left(channel, s.channels);
-      for (int64_t i = 0; i < count; ++i) {
-        const Lanes value = inside ? maximum(sums[i][v], Lanes{}) : Lanes{};
-        write(s.type, s.out, at + (f + i) * s.channels + channel, left, value);
-      }
-    }
+    const Lanes most = splat(inside ? INFINITY : 0.0f);
+    end_sums<count, vectors>(sums, [&](int64_t i, int64_t v, Lanes sum) {
+      const int64_t channel = c + v * kLanes;
+      const Lanes value = minimum(maximum(sum, Lanes{}), most);
+      write(s.type, s.out, at + (f + i) * s.channels + channel, lanes_left(channel, s.channels), value);
+    });
   };
   in_vectors(weights.stride / kLanes, take);
 }

@@ -266,12 +266,17 @@ struct Count {
 };
 
 // Calls `take(vectors, first lane)` until all `count` vectors are taken: by three or two beside four rows of sums, so
-// that one, whose additions would wait for each other, is seldom left alone.
+// that one, whose additions would wait for each other, is seldom left alone; by four where that comes out even and there
+// are registers for it.
 template <typename Take>
 inline void in_vectors(int64_t count, const Take& take) {
+  constexpr bool many_registers = kLanes == 16;
   for (int64_t at = 0; at < count;) {
     const int64_t left = count - at;
-    if (left == 3 || left >= 5) {
+    if (many_registers && left % 4 == 0) {
+      take(Count<4>{}, at * kLanes);
+      at += 4;
+    } else if (left == 3 || left >= 5) {
       take(Count<3>{}, at * kLanes);
       at += 3;
     } else if (left >= 2) {

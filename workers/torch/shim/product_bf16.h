@@ -126,12 +126,19 @@ struct PairBlock {
   template <int64_t rows>
   void pack(int64_t row, int64_t first, int64_t k) const {
     Pair* to = place(row, first) + k * rows;
+    const int64_t at = 2 * (first + k), left = p.depth - at < 2 * kLanes ? p.depth - at : 2 * kLanes;
     const int64_t count = k + kLanes < taken(first) ? kLanes : taken(first) - k;
-    const int64_t at = 2 * (first + k), inputs = 2 * count < p.depth - at ? 2 * count : p.depth - at;
     for (int64_t r = 0; r < rows; ++r) {
-      Pair line[kLanes] = {};
-      memcpy(line, p.input + (row + r) * p.depth + at, inputs * sizeof(Half));
-      for (int64_t i = 0; i < count; ++i) to[i * rows + r] = line[i];
+      const Half* from = p.input + (row + r) * p.depth + at;
+      if (count == kLanes && left == 2 * kLanes) {
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < kLanes; ++i) memcpy(to + i * rows + r, from + 2 * i, sizeof(Pair));
+        continue;
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        to[i * rows + r] = 0;
+        memcpy(to + i * rows + r, from + 2 * i, (2 * i + 1 < left ? 2 : 1) * sizeof(Half));
+      }
     }
   }
 
@@ -158,21 +165,28 @@ struct PairBlock {
     for (int64_t v = 0; v < kVectors; ++v) {
       const int64_t column = panel * kPairColumns + v * kLanes, left = lanes_left(column, p.width);
       if (left <= 0) break;
-      const Lanes bias = p.bias == nullptr ? Lanes{} : read(Type::bf16, p.bias, column, left);
-      const auto all_rows = [&](const auto& behind) __attribute__((always_inline)) {
-        for (int64_t row = begin; row < end; ++row) {
-          const Lanes sum = load(sums + (row - begin) * kPairColumns + v * kLanes) + bias;
-          const int64_t at = row * p.width + column;
-          write_first(p.out + at, left, nearest(behind(sum, at)));
-        }
-      };
       if (p.residual != nullptr) {
-        all_rows([&](Lanes x, int64_t at) { return activate(p.activation, x) + read(Type::bf16, p.residual, at, left); });
+        const Half* residual = p.residual + column;
+        finish(v, column, left, [=](Lanes x, int64_t at) { return x + widen(read_first<Halves>(residual + at, left)); });
       } else if (p.activation == Activation::silu) {
-        all_rows([](Lanes x, int64_t) { return silu_bf16(x); });
+        finish(v, column, left, [](Lanes x, int64_t) { return silu_bf16(x); });
+      } else if (p.activation == Activation::relu) {
+        finish(v, column, left, [](Lanes x, int64_t) { return maximum(x, Lanes{}); });
       } else {
-        all_rows([&](Lanes x, int64_t) { return activate(p.activation, x); });
+        finish(v, column, left, [](Lanes x, int64_t) { return x; });
       }
+    }
+  }
+
+  // One vector of columns of all rows; `behind(x, at)` is what follows the bias, `at` the row's place in the result.
+  template <typename Behind>
+  void finish(int64_t v, int64_t column, int64_t left, const Behind& behind) const {
+    const Lanes bias = p.bias == nullptr ? Lanes{} : widen(read_first<Halves>(p.bias + column, left));
+    const float* sum = sums + v * kLanes;
+    Half* out = p.out + column;
+    const int64_t first = begin * p.width, last = end * p.width, width = p.width;
+    for (int64_t at = first; at < last; at += width, sum += kPairColumns) {
+      write_first(out + at, left, nearest(behind(load(sum) + bias, at)));
     }
   }
 };

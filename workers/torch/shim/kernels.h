@@ -93,7 +93,7 @@ struct Norm {
   float epsilon;
 };
 
-// Columns of a panel of packed weights: as many sums as a tile keeps in one vector of fp32, or in two.
+// Columns of a panel of packed weights: one vector of AVX-512 in fp32, two in bf16, where a pair of inputs is a lane.
 template <typename Number>
 constexpr int64_t kPanel = sizeof(Number) == sizeof(float) ? 16 : 32;
 // Most rows that share a panel while it is near.

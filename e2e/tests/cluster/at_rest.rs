@@ -122,19 +122,32 @@ impl Rest {
         );
         let mut troubled = true;
         let (shown_by, ends_by) = (Instant::now() + SHOWN_WITHIN, Instant::now() + SETTLES_WITHIN + PATIENCE);
+        let (mut written, mut statuses, mut signs) = (Instant::now(), 1, 0);
+        let mut quiet_by = written + SETTLED;
         let mut shown = self.shown(by);
         loop {
-            ensure!(Instant::now() < ends_by, "{reason} does not end");
-            let until = if shown.is_none() { shown_by } else { Instant::now() + SETTLED };
+            ensure!(
+                Instant::now() < ends_by,
+                "{reason} does not end: {statuses} statuses, the last {:?} ago and {}; {signs} signs of the cluster",
+                written.elapsed(),
+                if troubled { "troubled" } else { "healthy" }
+            );
+            let until = if shown.is_none() { shown_by } else { quiet_by };
             match self.next(until).await? {
-                Some(News::Status(resource)) => troubled = disturbance(&resource).is_some(),
+                Some(News::Status(resource)) => {
+                    troubled = disturbance(&resource).is_some();
+                    (written, statuses) = (Instant::now(), statuses + 1);
+                    quiet_by = written + SETTLED;
+                }
                 Some(News::Write(what)) => bail!("written while {reason}: {what}"),
-                // Nothing for a while: it is at rest again, or the disturbance lasts.
+                // What the cluster says after that is no write: it may speak of a busy machine as long as it likes.
+                Some(News::Sign(..)) => signs += 1,
                 None if shown.is_none() => {
                     bail!("the resource tells of {reason}, and nothing in the cluster shows it")
                 }
+                // Nothing is written for a while: it is at rest again, or the disturbance lasts.
                 None if !troubled => break,
-                Some(News::Sign(..)) | None => {}
+                None => quiet_by = Instant::now() + SETTLED,
             }
             shown = shown.or_else(|| self.shown(by));
         }

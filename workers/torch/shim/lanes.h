@@ -200,19 +200,32 @@ inline float* scratch(int64_t floats) {
   return memory;
 }
 
-// Factors of a turn of the loop in `multiply`.
+// Factors of a turn of the loop in `in_turns`.
 constexpr int64_t kUnrolled = 4;
 
 // Bytes of a cache line, and where `__builtin_prefetch` puts it.
 constexpr int64_t kLine = 64;
 constexpr int kSecondCache = 2;
 
+// Calls `factor(k)` for k from 0 to `count`, some in a turn of the loop. With `lines`, as many cache lines from `next` on
+// are asked for with every turn, into the second cache: what is multiplied next comes from memory meanwhile, and the first
+// cache is full. `next` may lie anywhere.
+template <int64_t lines, typename Factor>
+inline __attribute__((always_inline)) void in_turns(int64_t count, const char* next, const Factor& factor) {
+  int64_t k = 0;
+  for (; k + kUnrolled <= count; k += kUnrolled, next += lines * kLine) {
+#pragma GCC unroll 16
+    for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * kLine, 0, kSecondCache);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kUnrolled; ++i) factor(k + i);
+  }
+  for (; k < count; ++k) factor(k);
+}
+
 // sums[r][v] += a[r][k] * b[k][v], k from 0 to `depth`: the core of every product here. In `a` lies `a_row` between rows
 // and `a_step` between the factors of a row. The sums stay in registers, so rows * vectors + vectors + 1 must not be more
 // than there are; every sum runs over k alone, so a result does not depend on which rows are computed together.
-//
-// With `lines`, as many cache lines from `next` on are asked for with every turn, into the second cache: what is multiplied
-// next comes from memory meanwhile, and the first cache is full. `next` may lie anywhere.
+// `lines` and `next` are those of `in_turns`.
 template <int64_t rows, int64_t vectors, int64_t lines = 0>
 inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b,
                                                     int64_t b_stride, int64_t depth, Lanes (&sums)[rows][vectors],
@@ -227,14 +240,7 @@ inline __attribute__((always_inline)) void multiply(const float* a, int64_t a_ro
       for (int64_t v = 0; v < vectors; ++v) sums[r][v] += column[v] * a[r * a_row + k * a_step];
     }
   };
-  int64_t k = 0;
-  for (; k + kUnrolled <= depth; k += kUnrolled, next += lines * kLine) {
-#pragma GCC unroll 16
-    for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * kLine, 0, kSecondCache);
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < kUnrolled; ++i) factor(k + i);
-  }
-  for (; k < depth; ++k) factor(k);
+  in_turns<lines>(depth, next, factor);
 }
 
 // Starts the sums of `multiply` at `start(row, vector)`. Unrolled, so that they never lie in memory.

@@ -141,7 +141,7 @@ mod tests {
         ((left.to_kind(Kind::Double) - right).abs() / allowed).max().double_value(&[])
     }
 
-    /// Compares the layer's three forms with the same sums in double precision.
+    /// Compares the layer's four forms with the same sums in double precision.
     fn check(kind: Kind, rows: i64, depth: i64, width: i64, with_bias: bool) {
         let place = Placement { device: Device::Cpu, kind, fused: true };
         let (input, residual) = (numbers(rows, depth, 1, kind), numbers(rows, width, 2, kind));

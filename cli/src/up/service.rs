@@ -85,7 +85,7 @@ impl LocalService {
                 ready.insert(&program.name);
             }
         }
-        self.keep_state();
+        self.keep_state().await;
         self.note(&format!("everything is ready after {:.2} s", began.elapsed().as_secs_f32())).await;
         Ok(())
     }
@@ -129,12 +129,12 @@ impl LocalService {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.writer).await;
     }
 
-    /// Keeps the state file up to date from now on.
-    fn keep_state(&mut self) {
+    /// Writes the state file, and keeps it up to date from now on.
+    async fn keep_state(&mut self) {
         let Some(claim) = self.claim.take() else { return };
-        let receivers = self.programs.iter().map(Supervised::state).collect();
-        self.state_writer =
-            Some(tokio::spawn(write_states(claim, self.state.clone(), receivers, self.logs.clone())));
+        let programs = self.programs.iter().map(|program| (program.program().name.clone(), program.state()));
+        let kept = KeptState { claim, state: self.state.clone(), logs: self.logs.clone() };
+        self.state_writer = Some(tokio::spawn(kept.keep(programs.collect()).await));
     }
 }
 
@@ -176,18 +176,46 @@ async fn await_ready(
     Ok(name)
 }
 
-async fn write_states(claim: Claim, mut state: RunState, receivers: Vec<watch::Receiver<State>>, logs: Logs) {
-    let changes =
-        receivers.into_iter().enumerate().map(|(i, states)| WatchStream::new(states).map(move |s| (i, s)));
-    let mut changes = futures::stream::select_all(changes);
-    while let Some((index, change)) = changes.next().await {
-        let Some(program) = state.programs.get_mut(index) else { continue };
+/// The state file, and who writes it.
+struct KeptState {
+    claim: Claim,
+    state: RunState,
+    logs: Logs,
+}
+
+impl KeptState {
+    /// Writes down where all programs stand now, in one piece: whoever finds the file finds every process in
+    /// it. What comes back writes down each change.
+    async fn keep(mut self, programs: Vec<(String, watch::Receiver<State>)>) -> impl Future<Output = ()> {
+        let mut changes = Vec::with_capacity(programs.len());
+        for (name, mut states) in programs {
+            self.note(&name, &states.borrow_and_update());
+            changes.push(WatchStream::from_changes(states).map(move |state| (name.clone(), state)));
+        }
+        self.write().await;
+        async move {
+            let mut changes = futures::stream::select_all(changes);
+            while let Some((name, state)) = changes.next().await {
+                self.note(&name, &state);
+                self.write().await;
+            }
+        }
+    }
+
+    fn note(&mut self, name: &str, now: &State) {
+        let Some(program) = self.state.programs.iter_mut().find(|program| program.name == name) else {
+            return;
+        };
         program.pid = None;
-        if let State::Runs { pid, restarts } = change {
+        if let State::Runs { pid, restarts } = *now {
             (program.pid, program.restarts) = (Some(pid), restarts);
         }
-        if let Err(error) = claim.write(&state) {
-            logs.note(format!("the state for `smallest status` cannot be written: {error}")).await;
+    }
+
+    async fn write(&self) {
+        if let Err(error) = self.claim.write(&self.state) {
+            let text = format!("the state for `smallest status` cannot be written: {error}");
+            self.logs.note(text).await;
         }
     }
 }
@@ -209,4 +237,60 @@ fn program_state(program: &Program) -> ProgramState {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run_state::{claim, read_all};
+    use super::*;
+    use std::future::Future;
+
+    fn program(name: &str) -> ProgramState {
+        ProgramState {
+            name: name.into(),
+            pid: None,
+            restarts: 0,
+            ports: Vec::new(),
+            probe_port: 1,
+            probe_path: None,
+        }
+    }
+
+    fn pids(folder: &std::path::Path) -> Vec<Option<u32>> {
+        read_all(folder).iter().flat_map(|state| &state.programs).map(|program| program.pid).collect()
+    }
+
+    /// Found by a test of the whole service: between the first write and the last, `smallest status` saw
+    /// programs that ran as programs that did not.
+    #[tokio::test]
+    async fn the_first_state_names_every_process_and_later_ones_each_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = RunState {
+            deployment: "default/one".into(),
+            supervisor: 1,
+            file: "a.yaml".into(),
+            started_at_ms: 1,
+            url: String::new(),
+            programs: ["redis", "asr", "gateway"].map(program).into(),
+        };
+        let claim = claim(folder.path(), "default/one").unwrap();
+        let (logs, _writer) = Logs::start(8, Palette::stderr());
+        // In the order of their starts, which need not be the plan's.
+        let (senders, programs): (Vec<_>, Vec<_>) = [("redis", 10), ("gateway", 12), ("asr", 11)]
+            .map(|(name, pid)| {
+                let (sender, states) = watch::channel(State::Runs { pid, restarts: 0 });
+                (sender, (name.to_owned(), states))
+            })
+            .into_iter()
+            .unzip();
+        let mut keep = std::pin::pin!(KeptState { claim, state, logs }.keep(programs).await);
+        assert_eq!(pids(folder.path()), [Some(10), Some(11), Some(12)]);
+
+        senders[2].send_replace(State::Waits { ended: "ended with status 3".into() });
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(keep.as_mut().poll(&mut context).is_pending(), "it goes on while programs are kept");
+        assert_eq!(pids(folder.path()), [Some(10), None, Some(12)]);
+        drop(senders);
+        keep.await;
+    }
 }

@@ -114,6 +114,9 @@ impl Decoder {
         };
         let mut start = DecoderState::new(config, place, 1)?;
         decoder.predict(&[0], &[decoder.blank], &mut start)?;
+        // A worker warms up with silence, which has no words: what only a token needs is loaded here and not while
+        // somebody waits for the first one.
+        decoder.log_probs(&decoder.head.forward(&start.prediction)?, &[0], &[decoder.blank])?;
         decoder.start = start;
         Ok(decoder)
     }
@@ -166,6 +169,14 @@ impl Decoder {
             let _ = state.prediction.f_index_copy_(0, &slots, &self.projection.forward(&output)?)?;
         }
         Ok(())
+    }
+
+    /// Log probabilities of one token in each of the rows `places` of `[rows, vocab]`.
+    fn log_probs(&self, logits: &Tensor, places: &[i64], tokens: &[i64]) -> Result<Vec<f32>, TchError> {
+        let rows = logits.f_index_select(0, &self.index(places)?)?.f_to_kind(Kind::Float)?;
+        let chosen = self.index(tokens)?.f_unsqueeze(1)?;
+        let log_probs = rows.f_log_softmax(-1, Kind::Float)?.f_gather(1, &chosen, false)?.f_view([-1])?;
+        Vec::try_from(&log_probs.f_to_device(Device::Cpu)?)
     }
 
     fn index(&self, values: &[i64]) -> Result<Tensor, TchError> {
@@ -267,10 +278,7 @@ impl Search<'_> {
 
     /// Notes the emitted tokens with their probabilities and advances the prediction network by them.
     fn keep(&mut self, logits: &Tensor, emitted: Emitted) -> Result<(), TchError> {
-        let rows = logits.f_index_select(0, &self.decoder.index(&emitted.places)?)?.f_to_kind(Kind::Float)?;
-        let chosen = self.decoder.index(&emitted.tokens)?.f_unsqueeze(1)?;
-        let log_probs = rows.f_log_softmax(-1, Kind::Float)?.f_gather(1, &chosen, false)?.f_view([-1])?;
-        let log_probs = Vec::<f32>::try_from(&log_probs.f_to_device(Device::Cpu)?)?;
+        let log_probs = self.decoder.log_probs(logits, &emitted.places, &emitted.tokens)?;
         for (((row, frame), &id), log_prob) in emitted.owners.into_iter().zip(&emitted.tokens).zip(log_probs)
         {
             self.cursors[row].tokens.push(Token { id: id as u32, frame: frame as u32, log_prob });

@@ -6,6 +6,7 @@
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use tch::{Device, Kind, TchError, Tensor};
@@ -89,6 +90,9 @@ pub struct TorchEngine {
     arena: Arena,
     slots: Slots,
     times: StepTimes,
+    threads: i32,
+    /// The thread of the last step.
+    settled_on: Option<ThreadId>,
 }
 
 impl TorchEngine {
@@ -117,7 +121,8 @@ impl TorchEngine {
         let device = device::choose(options.device)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = options.threads.unwrap_or_else(|| default_threads(device, cores));
-        tch::set_num_threads(threads.try_into().unwrap_or(i32::MAX));
+        let threads = threads.try_into().unwrap_or(i32::MAX);
+        tch::set_num_threads(threads);
         let kind = kind(options.precision, device);
         let place = Placement { device, kind, fused: device == Device::Cpu && !options.plain };
         let parts = (|| -> Result<_, TchError> {
@@ -144,6 +149,8 @@ impl TorchEngine {
             slots: Slots::new(config.encoder, config.features, slots),
             config,
             times: StepTimes::default(),
+            threads,
+            settled_on: None,
         })
     }
 
@@ -152,25 +159,14 @@ impl TorchEngine {
         self.times
     }
 
-    /// Runs the shapes that serving will use, so that no first caller waits for a kernel to be made.
-    pub fn warm_up(&mut self) -> Result<(), EngineError> {
-        let lookaheads = self.info.lookaheads.clone();
-        for lookahead in lookaheads {
-            for rows in [1, self.slots.len().min(8)] {
-                let options = SlotOptions { lookahead, chunks_per_step: 1 };
-                for slot in 0..rows {
-                    self.open(slot, options)?;
-                }
-                for first in [true, false] {
-                    let samples = vec![0; self.info.step_samples(options, first)];
-                    let work: Vec<_> =
-                        (0..rows).map(|slot| SlotWork { slot, samples: &samples, end: false }).collect();
-                    self.step(&work)?;
-                }
-            }
+    /// Computes with as many threads as were asked for, on whatever thread this is: the number is each thread's own to
+    /// OpenMP, and without it MKL takes all cores for the first spectra.
+    fn settle_threads(&mut self) {
+        let here = std::thread::current().id();
+        if self.settled_on != Some(here) {
+            tch::set_num_threads(self.threads);
+            self.settled_on = Some(here);
         }
-        self.slots.close_all();
-        Ok(())
     }
 
     /// Checks the work, runs the model over what adds frames, and moves the slots on.
@@ -179,6 +175,7 @@ impl TorchEngine {
             return Ok((Vec::new(), None));
         };
         let _inference = InferenceMode::enter();
+        self.settle_threads();
         let (rows, adding): (Vec<Row>, Vec<&SlotWork<'_>>) =
             work.iter().filter_map(|work| self.slots.row(work).map(|row| (row, work))).unzip();
         let observed =

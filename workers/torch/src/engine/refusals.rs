@@ -163,11 +163,21 @@ fn wrong_work_names_the_slot() {
     refused(&mut engine, &[work(0, false)], "has ended");
 }
 
+/// A worker loads and warms an engine on one thread and serves with another; the second core is the gateway's.
 #[test]
-fn warming_up_leaves_no_slot_open() {
+fn another_thread_computes_with_as_many_threads_as_were_asked_for() {
     let folder = folder();
     let mut engine = load(folder.path()).unwrap();
-    engine.warm_up().unwrap();
-    let work = SlotWork { slot: 0, samples: &[], end: true };
-    assert_eq!(engine.step(&[work]).unwrap_err().reason(), "UseSlot");
+    let options = SlotOptions { lookahead: engine.info().default_lookahead, chunks_per_step: 1 };
+    let samples = vec![0; engine.info().step_samples(options, true)];
+    let serve = move || {
+        engine.open(0, options).unwrap();
+        engine.step(&[SlotWork { slot: 0, samples: &samples, end: false }]).unwrap();
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        // Threads of OpenMP have the name of who started them.
+        tasks.flatten().filter_map(name).filter(|name| name.trim() == "serves").count()
+    };
+    let thread = std::thread::Builder::new().name("serves".into()).spawn(serve).unwrap();
+    assert_eq!(thread.join().unwrap(), 1);
 }

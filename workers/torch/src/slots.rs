@@ -32,10 +32,6 @@ impl Slots {
         Self { encoder, features, all: vec![Slot::default(); count] }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     /// Opens a slot: nothing heard yet, so its history is the silence before the audio.
     pub(crate) fn open(
         &mut self,
@@ -54,11 +50,6 @@ impl Slots {
         let before = self.features.hop * (self.encoder.subsampling - 1) + self.features.window / 2 + 1;
         *place = Slot { options: Some(options), history: vec![0; before], ..Slot::default() };
         Ok(())
-    }
-
-    /// Closes all slots.
-    pub(crate) fn close_all(&mut self) {
-        self.all.fill(Slot::default());
     }
 
     /// Checks that all work fits one step; returns the options it shares, or none for no work.

@@ -243,7 +243,6 @@ fn now_ms() -> u64 {
 mod tests {
     use super::super::run_state::{claim, read_all};
     use super::*;
-    use std::future::Future;
 
     fn program(name: &str) -> ProgramState {
         ProgramState {

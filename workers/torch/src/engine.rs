@@ -91,8 +91,8 @@ pub struct TorchEngine {
     slots: Slots,
     times: StepTimes,
     threads: i32,
-    /// The thread of the last step.
-    settled_on: Option<ThreadId>,
+    /// The thread of the last step, or the one that loaded: OpenMP knows there how many `threads` to take.
+    settled_on: ThreadId,
 }
 
 impl TorchEngine {
@@ -150,7 +150,7 @@ impl TorchEngine {
             config,
             times: StepTimes::default(),
             threads,
-            settled_on: None,
+            settled_on: std::thread::current().id(),
         })
     }
 
@@ -163,9 +163,9 @@ impl TorchEngine {
     /// OpenMP, and without it MKL takes all cores for the first spectra.
     fn settle_threads(&mut self) {
         let here = std::thread::current().id();
-        if self.settled_on != Some(here) {
+        if self.settled_on != here {
             tch::set_num_threads(self.threads);
-            self.settled_on = Some(here);
+            self.settled_on = here;
         }
     }
 
